@@ -1,0 +1,1 @@
+"""bertpar: Hydra sweeps of BERT fine-tuning as durable Temporal workflows."""

@@ -1,0 +1,332 @@
+"""What crosses borders: payloads of workflows, activities, signals and job processes, and their names, once.
+
+Pure data, like spec.py. References into the store travel, never the data itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bertpar.spec import DataSpec, ModelSpec, Task, TrackingSpec
+
+CHECKPOINT_SAVED = "checkpoint_saved"
+"""Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
+
+RunStatus = Literal["queued", "preparing", "training", "evaluating", "completed", "failed", "cancelled"]
+TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
+
+
+# --- references into the store ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotRef:
+    """A committed snapshot: `key` is its folder in the store, `digest` that of its manifest."""
+
+    key: str
+    digest: str
+    task: Task
+    label_names: tuple[str, ...]
+    """Class names by label id; empty for regression."""
+    num_examples: dict[str, int]
+    """Examples by split name."""
+    tokenizer_key: str
+    """Store folder of the tokenizer's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRef:
+    """A committed checkpoint: `key` is its folder in the store, `digest` that of its manifest."""
+
+    key: str
+    digest: str
+    step: int
+    """Optimizer steps done, counted from 1 for the first."""
+    attempt: int
+    num_bytes: int
+    metrics: dict[str, float]
+    """Validation metrics at this step; empty where no validation fell on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved:
+    """The payload of `checkpoint_saved`: a new checkpoint, and the keys that are deleted because of it."""
+
+    checkpoint: CheckpointRef
+    pruned: tuple[str, ...] = ()
+
+
+# --- what a job process reports ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far an attempt is; the details of its heartbeats."""
+
+    attempt: int
+    phase: Literal["starting", "training", "validating", "finishing"]
+    step: int = 0
+    total_steps: int = 0
+    loss: float | None = None
+    """Mean training loss of the newest step, in nats (classification) or squared units (regression)."""
+    examples_per_second: float | None = None
+    checkpoint_step: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Newest validation metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why something failed. `error_type` is a name from errors.py, or the class name of a library's exception."""
+
+    error_type: str
+    message: str
+    traceback: str | None = None
+
+
+# --- inputs and results of activities ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotJob:
+    store_root: str
+    data: DataSpec
+    model: ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """One attempt at a run's training."""
+
+    store_root: str
+    run_id: str
+    spec_key: str
+    """Store folder of the run's RunSpec."""
+    snapshot: SnapshotRef
+    attempt: int
+    resume_from: tuple[CheckpointRef, ...]
+    """Known checkpoints, newest first: the first whose digest verifies is used. Empty: from step 0."""
+    tracking: TrackingSpec
+    mlflow_run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    total_steps: int
+    stopped_early: bool
+    best: CheckpointRef
+    last: CheckpointRef
+    metrics: dict[str, float]
+    """Validation metrics of the best checkpoint."""
+    resumed_from_step: int
+    train_seconds: float
+    """Wall time of the last attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    store_root: str
+    run_id: str
+    spec_key: str
+    snapshot: SnapshotRef
+    checkpoint: CheckpointRef
+    tracking: TrackingSpec
+    mlflow_run_id: str
+    timestamp_ms: int
+    """The time under which metrics are logged: fixed by the workflow, so that a retry adds no second row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult:
+    key: str
+    """Store folder with predictions.jsonl, report.json, confusion_matrix.png."""
+    digest: str
+    metrics: dict[str, float]
+    """`test/...` by name, interval bounds included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictJob:
+    store_root: str
+    spec_key: str
+    snapshot: SnapshotRef
+    checkpoint: CheckpointRef
+    input_key: str
+    """Store folder with input.jsonl: objects with `text` and, for pairs, `text_pair`."""
+    output_key: str
+    """Store folder to publish, with output.jsonl: the input plus `label` and `probabilities`, or `score`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    key: str
+    num_examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRunJob:
+    """Find or create the MLflow run that carries `identity` in its `bertpar.id` tag."""
+
+    tracking: TrackingSpec
+    identity: str
+    name: str
+    parent_mlflow_run_id: str | None
+    tags: dict[str, str]
+    store_root: str
+    spec_key: str | None
+    """Where the parameters come from; None for the sweep's parent run."""
+    snapshot: SnapshotRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseRunJob:
+    tracking: TrackingSpec
+    mlflow_run_id: str
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    tags: dict[str, str]
+
+
+# --- inputs, states and results of workflows --------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRef:
+    """One run of a sweep, small: its specification lies in the store."""
+
+    run_id: str
+    """`<sweep_id>/<index>`"""
+    index: int
+    overrides: tuple[str, ...]
+    swept: dict[str, str]
+    """The overridden keys that differ between the sweep's runs, with this run's values."""
+    spec_key: str
+    run_key: str
+    snapshot_job: SnapshotJob
+    monitor: str
+    mode: Literal["min", "max"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a sweep is run: nothing here changes what its runs compute."""
+
+    store_root: str
+    tracking: TrackingSpec
+    training_queue: str
+    eval_queue: str
+    heartbeat_timeout_seconds: float
+    max_attempts: int
+    max_parallel: int | None
+    """Runs in flight at most; None for as many as workers have slots."""
+    temporal_ui: str | None
+    """Base URL of Temporal's web page with the namespace, for links."""
+    code_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBatch:
+    """What one `launch()` adds to a sweep. Adding the same runs again changes nothing."""
+
+    runs: tuple[RunRef, ...]
+    final: bool
+    """No batch follows: the sweep ends with its last run, whether or not a client is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingInput:
+    run: RunRef
+    options: SweepOptions
+    snapshot: SnapshotRef
+    mlflow_run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt as the workflow remembers it."""
+
+    number: int
+    resumed_from_step: int
+    cause: Failure | None = None
+    """Why it ended; None while it runs or when it succeeded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStatus:
+    """Answer to TrainingWorkflow's `status`."""
+
+    run_id: str
+    attempts: tuple[Attempt, ...]
+    latest_checkpoint: CheckpointRef | None
+    num_checkpoints: int
+    result: TrainResult | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOutput:
+    result: TrainResult
+    attempts: tuple[Attempt, ...]
+    num_checkpoints: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInput:
+    run: RunRef
+    options: SweepOptions
+    snapshot: SnapshotRef
+    checkpoint: CheckpointRef
+    mlflow_run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceInput:
+    job: PredictJob
+    eval_queue: str
+    heartbeat_timeout_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """One run as the coordinator knows it."""
+
+    run: RunRef
+    status: RunStatus = "queued"
+    mlflow_run_id: str | None = None
+    snapshot: SnapshotRef | None = None
+    attempt: int = 0
+    num_checkpoints: int = 0
+    step: int = 0
+    total_steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """`val/...` of the best checkpoint and `test/...`."""
+    best: CheckpointRef | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepState:
+    """Input of CoordinatorWorkflow, and what it carries over when it continues as new."""
+
+    sweep_id: str
+    name: str
+    options: SweepOptions
+    runs: tuple[RunState, ...] = ()
+    closed: bool = False
+    mlflow_run_id: str | None = None
+    mlflow_experiment_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """Answer to CoordinatorWorkflow's `status`, and its result."""
+
+    sweep_id: str
+    name: str
+    status: Literal["running", "completed", "failed", "cancelled"]
+    runs: tuple[RunState, ...]
+    mlflow_run_id: str | None
+    mlflow_experiment_id: str | None
+    options: SweepOptions
+
+
+Json = dict[str, Any]
