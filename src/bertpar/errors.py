@@ -85,6 +85,12 @@ class ProcessDiedError(BertparError):
     retryable = True
 
 
+class WorkerLostError(BertparError):
+    """No heartbeat came in time: the worker, its machine or the network is gone."""
+
+    retryable = True
+
+
 class PreemptedError(BertparError):
     """The worker is shutting down and gave the job back."""
 

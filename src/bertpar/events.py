@@ -6,9 +6,9 @@ Pure data, like spec.py. References into the store travel, never the data itself
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from bertpar.spec import DataSpec, ModelSpec, Task, TrackingSpec
+from bertpar.spec import Task, TrackingSpec
 
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
@@ -71,6 +71,8 @@ class Progress:
     loss: float | None = None
     """Mean training loss of the newest step, in nats (classification) or squared units (regression)."""
     examples_per_second: float | None = None
+    seconds_per_step: float | None = None
+    """Mean wall time of a step of this attempt, checkpoints and validations included."""
     checkpoint_step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     """Newest validation metrics."""
@@ -90,9 +92,10 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotJob:
+    """The preparation of the data of the run whose RunSpec lies at `spec_key`."""
+
     store_root: str
-    data: DataSpec
-    model: ModelSpec
+    spec_key: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +183,12 @@ class OpenRunJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MlflowRun:
+    experiment_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloseRunJob:
     tracking: TrackingSpec
     mlflow_run_id: str
@@ -202,8 +211,10 @@ class RunRef:
     """The overridden keys that differ between the sweep's runs, with this run's values."""
     spec_key: str
     run_key: str
-    snapshot_job: SnapshotJob
-    monitor: str
+    snapshot_request: str
+    """Equal for runs that share their data preparation (spec.snapshot_request_key)."""
+    objective: str
+    """The validation metric by which runs are ranked."""
     mode: Literal["min", "max"]
 
 
@@ -238,7 +249,7 @@ class TrainingInput:
     run: RunRef
     options: SweepOptions
     snapshot: SnapshotRef
-    mlflow_run_id: str
+    parent_mlflow_run_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +270,7 @@ class TrainingStatus:
     attempts: tuple[Attempt, ...]
     latest_checkpoint: CheckpointRef | None
     num_checkpoints: int
-    result: TrainResult | None
+    mlflow_run_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +278,7 @@ class TrainingOutput:
     result: TrainResult
     attempts: tuple[Attempt, ...]
     num_checkpoints: int
+    mlflow_run_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,12 +288,13 @@ class EvaluationInput:
     snapshot: SnapshotRef
     checkpoint: CheckpointRef
     mlflow_run_id: str
+    num_attempts: int
+    """Of the training, for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceInput:
     job: PredictJob
-    eval_queue: str
     heartbeat_timeout_seconds: float
 
 
@@ -292,7 +305,6 @@ class RunState:
     run: RunRef
     status: RunStatus = "queued"
     mlflow_run_id: str | None = None
-    snapshot: SnapshotRef | None = None
     attempt: int = 0
     num_checkpoints: int = 0
     step: int = 0
@@ -312,8 +324,10 @@ class SweepState:
     options: SweepOptions
     runs: tuple[RunState, ...] = ()
     closed: bool = False
-    mlflow_run_id: str | None = None
-    mlflow_experiment_id: str | None = None
+    """No batch follows."""
+    snapshots: dict[str, SnapshotRef] = field(default_factory=dict)
+    """By RunRef.snapshot_request."""
+    mlflow: MlflowRun | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,9 +338,6 @@ class SweepStatus:
     name: str
     status: Literal["running", "completed", "failed", "cancelled"]
     runs: tuple[RunState, ...]
-    mlflow_run_id: str | None
-    mlflow_experiment_id: str | None
+    mlflow: MlflowRun | None
     options: SweepOptions
 
-
-Json = dict[str, Any]

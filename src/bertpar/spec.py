@@ -132,9 +132,9 @@ class TemporalSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingSpec:
-    """Where MLflow keeps runs. `uri` None means the local database under BERTPAR_HOME."""
+    """Where MLflow keeps runs."""
 
-    uri: str | None
+    uri: str
     experiment: str
 
 

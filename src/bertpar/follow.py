@@ -1,0 +1,76 @@
+"""Follows a sweep in a terminal: a live table where there is one, plain lines where there is not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Set
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+from rich.live import Live
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from bertpar.events import TERMINAL, SweepOptions
+from bertpar.observe import SweepView, observe
+from bertpar.paths import Home
+from bertpar.render import PlainLog, final_report, live_table
+
+_SAY_AWAY_EVERY_SECONDS = 30.0
+
+
+def announce(sweep_id: str, num_runs: int, options: SweepOptions) -> None:
+    """Say that the sweep is accepted, and how to come back to it."""
+    print(f"sweep {sweep_id}: {num_runs} {'run' if num_runs == 1 else 'runs'}")
+    print(f"  follow: bertpar attach {sweep_id}")
+    if options.temporal_ui:
+        print(f"  Temporal: {options.temporal_ui}/workflows/{sweep_id}")
+    sys.stdout.flush()
+
+
+async def follow_runs(
+    client: Client, sweep_id: str, indices: Set[int] | None, poll_seconds: float, home: Home
+) -> SweepView:
+    """Show the sweep until the runs `indices` (None: all, and the sweep itself) have ended; return the last view.
+
+    An outage of Temporal is said and waited out.
+    """
+    console = Console()
+    view = await _observe_patiently(client, sweep_id, poll_seconds)
+    announce(sweep_id, len(view.runs), view.sweep.options)
+    log = PlainLog(console.is_terminal)
+    live: AbstractContextManager[Live | None] = (
+        Live(live_table(view), console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
+    )
+    with live as screen:
+        while True:
+            for line in log.news(view):
+                print(line, flush=True) if screen is None else screen.console.print(line, markup=False)
+            if screen is not None:
+                screen.update(live_table(view))
+            if _ended(view, indices):
+                break
+            await asyncio.sleep(poll_seconds)
+            view = await _observe_patiently(client, sweep_id, poll_seconds)
+    console.print(final_report(view, indices, home), highlight=False)
+    return view
+
+
+def _ended(view: SweepView, indices: Set[int] | None) -> bool:
+    if indices is None and view.sweep.status == "running":
+        return False
+    return all(r.state.status in TERMINAL for r in view.runs if indices is None or r.state.run.index in indices)
+
+
+async def _observe_patiently(client: Client, sweep_id: str, poll_seconds: float) -> SweepView:
+    said = 0.0
+    while True:
+        try:
+            return await observe(client, sweep_id)
+        except RPCError as error:
+            if time.monotonic() - said > _SAY_AWAY_EVERY_SECONDS:
+                print(f"waiting for Temporal ({error.message}); the sweep goes on without this client", file=sys.stderr)
+                said = time.monotonic()
+            await asyncio.sleep(max(1.0, poll_seconds))

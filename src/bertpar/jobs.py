@@ -1,0 +1,112 @@
+"""A job process: `python -m bertpar.jobs KIND JOB_FILE EVENTS_FD PARENT_PID`.
+
+The only process that imports torch, transformers, datasets and Lightning. It reads its job from a file and writes
+events to the given descriptor: libraries print to standard output as they like.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from bertpar.codec import fetch_spec, from_json
+from bertpar.errors import BertparError, OutOfMemoryError
+from bertpar.events import EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
+from bertpar.paths import home
+from bertpar.store import Store
+
+Emit = Callable[[str, Any], None]
+"""Reports an event: its kind ("progress", "checkpoint", "note") and a dataclass or plain value."""
+
+
+def snapshot(job: SnapshotJob, store: Store, emit: Emit) -> Any:
+    from bertpar.data.snapshot import make_snapshot
+
+    spec = fetch_spec(store, job.spec_key)
+    return make_snapshot(spec.data, spec.model, store, emit)
+
+
+def train(job: TrainJob, store: Store, emit: Emit) -> Any:
+    from bertpar.training.run import train
+
+    return train(job, store, emit)
+
+
+def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> Any:
+    from bertpar.evaluation.evaluate import evaluate
+
+    return evaluate(job, store, emit)
+
+
+def predict(job: PredictJob, store: Store, emit: Emit) -> Any:
+    from bertpar.evaluation.predict import predict
+
+    return predict(job, store, emit)
+
+
+KINDS: dict[str, tuple[type[Any], Callable[[Any, Store, Emit], Any]]] = {
+    "snapshot": (SnapshotJob, snapshot),
+    "train": (TrainJob, train),
+    "evaluate": (EvaluateJob, evaluate),
+    "predict": (PredictJob, predict),
+}
+
+
+def run(kind: str, job: Any, emit: Emit) -> Any:
+    """Do `job` in this process and return its result; for debugging: `run("train", job, emit=print)`."""
+    _, function = KINDS[kind]
+    return function(job, Store(job.store_root, home().cache), emit)
+
+
+def main(argv: list[str]) -> None:
+    kind, job_file, events_fd, parent_pid = argv
+    die_with(int(parent_pid))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    events = os.fdopen(int(events_fd), "w", encoding="utf-8")
+
+    def emit(kind: str, value: Any) -> None:
+        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        events.write(json.dumps({"kind": kind, "value": plain}) + "\n")
+        events.flush()
+
+    job_class, _ = KINDS[kind]
+    job = from_json(job_class, Path(job_file).read_bytes())
+    try:
+        emit("result", run(kind, job, emit))
+    except Exception as error:
+        traceback.print_exc()
+        emit("failure", describe(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
+
+
+def describe(error: Exception) -> Failure:
+    """Return `error` as it travels: under its own class's name, or OutOfMemoryError for any library's way to say so."""
+    if isinstance(error, BertparError):
+        return Failure(error_type=error.error_type(), message=str(error))
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return Failure(error_type=OutOfMemoryError.error_type(), message=text, traceback=traceback.format_exc())
+    return Failure(error_type=type(error).__name__, message=text, traceback=traceback.format_exc())
+
+
+def die_with(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent dies: a job must not outlive its worker."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent_pid:  # it died before the call
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

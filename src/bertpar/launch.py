@@ -1,0 +1,184 @@
+"""From the command line to a followed sweep: Hydra's entry point, and what its launcher plugin does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bertpar.errors import BertparError
+from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
+
+if TYPE_CHECKING:
+    from bertpar.events import RunState
+    from bertpar.observe import SweepView
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+_sessions: list[Session] = []
+"""Those of this process, for the exit code: Hydra hands nothing back from a launcher to its application."""
+
+
+def main() -> None:
+    """Run Hydra's application on sys.argv and leave with 0 only if every run of the sweep completed."""
+    os.environ.setdefault(HOME_VARIABLE, str(home().root))
+    code = 0
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_here)()
+        for session in _sessions:
+            session.close()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    leave(code or int(any(session.failed for session in _sessions)))
+
+
+def leave(code: int) -> None:
+    """Flush and end the process at once.
+
+    Temporal's native threads now and then abort an interpreter that is shutting down; a good sweep must not end
+    with a bad exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "temporalio" in sys.modules:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run_here(config: DictConfig) -> None:
+    raise BertparError("hydra/launcher must be bertpar: runs are carried out by workers, not in this process")
+
+
+class Session:
+    """One multirun: every batch that Hydra's sweeper launches becomes a part of the same sweep."""
+
+    def __init__(
+        self, hydra_context: HydraContext, config: DictConfig, *, detach: bool, poll_seconds: float
+    ) -> None:
+        self._loader = hydra_context.config_loader
+        self._config = config
+        self._detach = detach
+        self._poll_seconds = poll_seconds
+        self._home: Home = home()
+        self._sweep_id: str | None = None
+        self._temporal: Any = None
+        self.failed = False
+        """A run of any batch did not complete."""
+        _sessions.append(self)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Check, submit and follow one batch; leaves the process with a message where it cannot."""
+        try:
+            return asyncio.run(self._launch(job_overrides, initial_job_idx))
+        except BertparError as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            self._say_goodbye()
+            raise SystemExit(INTERRUPTED) from None
+
+    def close(self) -> None:
+        """Tell the coordinator that no batch follows."""
+        if self._sweep_id is not None and not _one_batch(self._config):
+            asyncio.run(self._close())
+
+    async def _close(self) -> None:
+        from bertpar.client import connect
+        from bertpar.workflows.coordinator import CoordinatorWorkflow
+
+        client = await connect(self._temporal, self._home)
+        assert self._sweep_id is not None
+        await client.get_workflow_handle(self._sweep_id).signal(CoordinatorWorkflow.close)
+
+    async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
+        from bertpar import follow, submit, tracking
+        from bertpar.client import connect, web_ui
+        from bertpar.compose import compose_runs
+        from bertpar.store import Store
+
+        configs = [self._compose(list(o), first_index + i) for i, o in enumerate(job_overrides)]
+        tasks = [_without_hydra(config) for config in configs]
+        overrides = [list(config.hydra.overrides.task) for config in configs]
+        sweep, runs = compose_runs(tasks, [" ".join(o) for o in overrides], self._home)
+        store = Store(sweep.store_root, self._home.cache)
+        store.check_writable()
+        tracking.check_reachable(sweep.tracking)
+
+        self._temporal = sweep.temporal
+        client = await connect(sweep.temporal, self._home)
+        code = submit.code_digest()
+        self._sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
+        refs = submit.run_refs(self._sweep_id, runs, overrides, first_index, store, code)
+        options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
+        final = _one_batch(self._config)
+        await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final)
+
+        indices = {ref.index for ref in refs}
+        if self._detach:
+            follow.announce(self._sweep_id, len(refs), options)
+            return [self._job_return(i, tasks, configs, None) for i in range(len(refs))]
+        view = await follow.follow_runs(client, self._sweep_id, indices, self._poll_seconds, self._home)
+        return self._job_returns(view, indices, tasks, configs)
+
+    def _compose(self, overrides: list[str], index: int) -> DictConfig:
+        config = self._loader.load_sweep_config(self._config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = str(index)
+            config.hydra.job.num = index
+        return config
+
+    def _job_returns(
+        self, view: SweepView, indices: set[int], tasks: list[DictConfig], configs: list[DictConfig]
+    ) -> list[JobReturn]:
+        states = [run.state for run in view.runs if run.state.run.index in indices]
+        self.failed |= any(state.status != "completed" for state in states)
+        return [self._job_return(i, tasks, configs, state) for i, state in enumerate(states)]
+
+    def _job_return(
+        self, position: int, tasks: list[DictConfig], configs: list[DictConfig], state: RunState | None
+    ) -> JobReturn:
+        # A failed run is nan, not an exception: Hydra's sweeper would raise it at once and lose the later batches.
+        objective = state.metrics.get(state.run.objective) if state and state.status == "completed" else None
+        result = JobReturn(
+            overrides=list(configs[position].hydra.overrides.task),
+            cfg=tasks[position],
+            hydra_cfg=OmegaConf.masked_copy(configs[position], "hydra"),
+            working_dir=os.getcwd(),
+            task_name=configs[position].hydra.job.name,
+            status=JobStatus.COMPLETED,
+        )
+        result.return_value = float("nan") if objective is None else objective
+        return result
+
+    def _say_goodbye(self) -> None:
+        if self._sweep_id is None:
+            print("interrupted: nothing was submitted", file=sys.stderr)
+        else:
+            print(
+                f"\ninterrupted: the sweep goes on.\n"
+                f"  follow it:  bertpar attach {self._sweep_id}\n"
+                f"  cancel it:  bertpar cancel {self._sweep_id}",
+                file=sys.stderr,
+            )
+
+
+def _one_batch(config: DictConfig) -> bool:
+    """Say whether Hydra's sweeper launches exactly one batch, so that the sweep can end without this client."""
+    sweeper = config.hydra.sweeper
+    return str(sweeper.get("_target_", "")).endswith(".BasicSweeper") and sweeper.get("max_batch_size") is None
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    task = config.copy()
+    with open_dict(task):
+        del task["hydra"]
+    return task

@@ -1,0 +1,160 @@
+"""What a sweep looks like right now: the coordinator's knowledge plus the heartbeats of running attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from bertpar.errors import NotFoundError
+from bertpar.events import Attempt, CheckpointRef, Failure, Progress, RunState, SweepStatus, TrainingStatus
+from bertpar.workflows.coordinator import CoordinatorWorkflow
+from bertpar.workflows.training import TrainingWorkflow, run_name
+
+T = TypeVar("T")
+
+_RUNS_AT_ONCE = 16
+"""Questions in flight: a sweep of hundreds must not flood the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run as a person or a script sees it."""
+
+    state: RunState
+    status: str
+    """As RunState.status, and `waiting` for a training whose attempt has no slot yet."""
+    attempts: tuple[Attempt, ...] = ()
+    progress: Progress | None = None
+
+    @property
+    def name(self) -> str:
+        return run_name(self.state.run.swept, self.state.run.index)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form of `bertpar status --json`."""
+        state = self.state
+        return {
+            "run_id": state.run.run_id,
+            "index": state.run.index,
+            "overrides": list(state.run.overrides),
+            "status": self.status,
+            "attempt": state.attempt,
+            "step": state.step,
+            "total_steps": state.total_steps,
+            "metrics": state.metrics,
+            "checkpoints": state.num_checkpoints,
+            "mlflow_run_id": state.mlflow_run_id,
+            "failure": None if state.failure is None else vars(state.failure),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepView:
+    """A whole sweep at one moment."""
+
+    sweep: SweepStatus
+    runs: tuple[RunView, ...] = field(default_factory=tuple)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form of `bertpar status SWEEP --json`."""
+        return {
+            "sweep_id": self.sweep.sweep_id,
+            "status": self.sweep.status,
+            "mlflow_run_id": self.sweep.mlflow.run_id if self.sweep.mlflow else None,
+            "runs": [run.as_json() for run in self.runs],
+        }
+
+
+async def observe(client: Client, sweep_id: str) -> SweepView:
+    """Return the sweep's present state.
+
+    Raises:
+        NotFoundError: there is no such sweep.
+        RPCError: the server or the evaluation worker does not answer.
+    """
+    sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    gate = asyncio.Semaphore(_RUNS_AT_ONCE)
+
+    async def view(state: RunState) -> RunView:
+        if state.status != "training":
+            return RunView(state=state, status=state.status)
+        async with gate:
+            return await _observe_training(client, state)
+
+    return SweepView(sweep=sweep, runs=tuple(await asyncio.gather(*map(view, sweep.runs))))
+
+
+async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) -> T:
+    """Return a workflow's answer.
+
+    Raises:
+        NotFoundError: no such workflow, or not of the kind that understands the question.
+        RPCError: the server or the evaluation worker does not answer.
+    """
+    try:
+        return await client.get_workflow_handle(workflow_id).query(question)
+    except WorkflowQueryFailedError as error:
+        raise NotFoundError(f"{workflow_id} does not answer that: {error}") from error
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise NotFoundError(f"{workflow_id} does not exist; `bertpar ls` lists the sweeps") from error
+        raise
+
+
+async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
+    """Return the run's existing checkpoints, by step."""
+    return await query(client, f"{run_id}/train", TrainingWorkflow.checkpoints)
+
+
+async def _observe_training(client: Client, state: RunState) -> RunView:
+    handle = client.get_workflow_handle_for(TrainingWorkflow.run, f"{state.run.run_id}/train")
+    try:
+        known = await handle.query(TrainingWorkflow.status)
+        description = await handle.describe()
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:  # the coordinator has decided to start it, and is about to
+            return RunView(state=state, status="waiting")
+        raise
+    pending = [a for a in description.raw_description.pending_activities if a.activity_type.name == "train"]
+    started = any(a.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for a in pending)
+    payloads = [p for a in pending for p in a.heartbeat_details.payloads]
+    progress = _progress_of(payloads[0].data) if payloads else None
+    return RunView(
+        state=_with_training(state, known, progress),
+        status="training" if started or not pending else "waiting",
+        attempts=known.attempts,
+        progress=progress,
+    )
+
+
+def _progress_of(data: bytes) -> Progress | None:
+    plain = json.loads(data)
+    return Progress(**plain) if plain else None
+
+
+def _with_training(state: RunState, known: TrainingStatus, progress: Progress | None) -> RunState:
+    latest = known.latest_checkpoint
+    return RunState(
+        run=state.run,
+        status=state.status,
+        mlflow_run_id=known.mlflow_run_id,
+        attempt=len(known.attempts),
+        num_checkpoints=known.num_checkpoints,
+        step=progress.step if progress else latest.step if latest else 0,
+        total_steps=progress.total_steps if progress else 0,
+        metrics=progress.metrics if progress else {},
+        best=state.best,
+        failure=_last_cause(known),
+    )
+
+
+def _last_cause(known: TrainingStatus) -> Failure | None:
+    causes = [attempt.cause for attempt in known.attempts if attempt.cause is not None]
+    return causes[-1] if causes else None

@@ -1,0 +1,115 @@
+"""Predictions with a run's checkpoint, from the client's side: input into the store, workflow, output back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError
+
+from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
+from bertpar.events import CheckpointRef, Failure, InferenceInput, PredictJob, SnapshotRef, SweepStatus
+from bertpar.observe import checkpoints_of, query
+from bertpar.store import Store
+from bertpar.workflows.coordinator import CoordinatorWorkflow
+from bertpar.workflows.failures import describe_failure
+from bertpar.workflows.inference import InferenceWorkflow
+
+
+async def predict(
+    client: Client, run_id: str, examples: Sequence[dict[str, Any]], cache: Path, step: int | None = None
+) -> list[dict[str, Any]]:
+    """Return `examples` with labels and probabilities (or scores), by the run's best checkpoint or that of `step`.
+
+    Raises:
+        NotFoundError: no such run or checkpoint.
+        BertparError: of the class with which the prediction failed.
+    """
+    sweep_id, _, index = run_id.rpartition("/")
+    sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    state = next((r for r in sweep.runs if str(r.run.index) == index), None)
+    if state is None:
+        known = ", ".join(r.run.run_id for r in sweep.runs)
+        raise NotFoundError(f"no run {run_id}; the sweep has: {known}")
+    checkpoint = await _choose_checkpoint(client, run_id, state.best, step)
+    snapshots: dict[str, SnapshotRef] = await query(client, sweep_id, CoordinatorWorkflow.snapshots)
+
+    store = Store(sweep.options.store_root, cache)
+    prediction_id = f"predict-{secrets.token_hex(6)}"
+    lines = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
+    bundle = store.publish(
+        f"predictions/{prediction_id}/input", lambda f: _write(f / "input.jsonl", lines), {"run_id": run_id}
+    )
+    job = PredictJob(
+        store_root=sweep.options.store_root,
+        spec_key=state.run.spec_key,
+        snapshot=snapshots[state.run.snapshot_request],
+        checkpoint=checkpoint,
+        input_key=bundle.key,
+        output_key=f"predictions/{prediction_id}/output",
+    )
+    try:
+        result = await client.execute_workflow(
+            InferenceWorkflow.run,
+            InferenceInput(job=job, heartbeat_timeout_seconds=sweep.options.heartbeat_timeout_seconds),
+            id=f"{run_id}/{prediction_id}",
+            task_queue=sweep.options.eval_queue,
+            static_summary=f"{len(examples)} texts",
+        )
+    except WorkflowFailureError as error:
+        raise _as_bertpar_error(describe_failure(error.cause)) from error
+    output = (store.fetch(result.key) / "output.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in output.splitlines()]
+
+
+async def _choose_checkpoint(
+    client: Client, run_id: str, best: CheckpointRef | None, step: int | None
+) -> CheckpointRef:
+    if step is None and best is not None:
+        return best
+    existing = await checkpoints_of(client, run_id)
+    if step is None:
+        raise NotFoundError(f"{run_id} has no best checkpoint yet: it is not trained to its end. Name one: --step N")
+    for checkpoint in existing:
+        if checkpoint.step == step:
+            return checkpoint
+    raise NotFoundError(
+        f"{run_id} has no checkpoint of step {step}; there are: {', '.join(str(c.step) for c in existing) or 'none'}"
+    )
+
+
+def read_examples(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSONL file.
+
+    Raises:
+        DataError: the file is missing, or a line is not a JSON object with a `text`.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--file {file} cannot be read: {error}") from error
+    examples = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            example = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"--file {file} line {number}: not JSON: {error}") from error
+        if not isinstance(example, dict) or not isinstance(example.get("text"), str):
+            raise DataError(f'--file {file} line {number}: must be an object like {{"text": "..."}}')
+        examples.append(example)
+    if not examples:
+        raise DataError(f"--file {file} has no lines")
+    return examples
+
+
+def _as_bertpar_error(failure: Failure) -> BertparError:
+    return ERRORS.get(failure.error_type, BertparError)(failure.message)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

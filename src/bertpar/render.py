@@ -1,0 +1,189 @@
+"""Turns a view of a sweep into what is printed. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bertpar.events import TERMINAL, RunState
+from bertpar.observe import RunView, SweepView
+from bertpar.paths import Home
+from bertpar.workflows.planning import rank
+
+_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "training": "cyan", "evaluating": "blue"}
+_MAX_LIVE_ROWS = 30
+
+
+def live_table(view: SweepView) -> RenderableType:
+    """Return the table that is redrawn while the sweep runs; of many runs those that move come first."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title, justify in (
+        ("#", "right"), ("run", "left"), ("state", "left"), ("step", "right"), ("", "left"), ("loss", "right"),
+        (_objective(view), "right"), ("ckpt", "right"), ("attempt", "right"), ("ex/s", "right"), ("left", "right"),
+    ):  # fmt: skip
+        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=title not in ("run",))
+    runs = sorted(view.runs, key=lambda r: r.state.run.index)
+    if len(runs) > _MAX_LIVE_ROWS:
+        runs = sorted(runs, key=lambda r: (r.state.status in TERMINAL, r.state.status == "queued"))[:_MAX_LIVE_ROWS]
+    for run in runs:
+        table.add_row(*_cells(run))
+    counts = Text(_counts(view.runs), style="dim")
+    return Group(table, counts)
+
+
+def _cells(run: RunView) -> list[RenderableType]:
+    state, progress = run.state, run.progress
+    total = state.total_steps
+    return [
+        str(state.run.index),
+        run.name,
+        Text(run.status, style=_STYLES.get(state.status, "dim")),
+        f"{state.step}/{total}" if total else "",
+        ProgressBar(total=total or 1, completed=state.step, width=16) if total else "",
+        f"{progress.loss:.4f}" if progress and progress.loss is not None else "",
+        number(state.metrics.get(state.run.objective)),
+        _checkpoint_step(run),
+        str(state.attempt or ""),
+        f"{progress.examples_per_second:.0f}" if progress and progress.examples_per_second else "",
+        _time_left(run),
+    ]
+
+
+def _checkpoint_step(run: RunView) -> str:
+    if run.progress and run.progress.checkpoint_step is not None:
+        return str(run.progress.checkpoint_step)
+    return str(run.state.best.step) if run.state.best else ""
+
+
+def _time_left(run: RunView) -> str:
+    """Return the time that the remaining steps take at the present rate."""
+    progress = run.progress
+    if progress is None or not progress.seconds_per_step or run.state.status != "training":
+        return ""
+    seconds = int((progress.total_steps - progress.step) * progress.seconds_per_step)
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+
+
+def _objective(view: SweepView) -> str:
+    return view.runs[0].state.run.objective if view.runs else "objective"
+
+
+def _counts(runs: Iterable[RunView]) -> str:
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.status] = counts.get(run.status, 0) + 1
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+class PlainLog:
+    """Says what has changed between two views: everything without a live table, failures alone beside one."""
+
+    _STEPS_PER_LINE = 10
+    """Progress lines a run prints on its way, at most about so many."""
+
+    def __init__(self, beside_table: bool) -> None:
+        self._beside_table = beside_table
+        self._said: dict[int, set[str]] = {}
+
+    def news(self, view: SweepView) -> list[str]:
+        """Return the lines that were not yet said."""
+        lines: list[str] = []
+        for run in view.runs:
+            said = self._said.setdefault(run.state.run.index, set())
+            for key, line in self._facts(run):
+                if key not in said:
+                    said.add(key)
+                    lines.append(f"[{run.state.run.index}] {run.name}: {line}")
+        return lines
+
+    def _facts(self, run: RunView) -> Iterable[tuple[str, str]]:
+        state = run.state
+        for attempt in run.attempts:
+            if attempt.cause is not None:
+                cause = f"{attempt.cause.error_type}: {attempt.cause.message}"
+                yield f"attempt {attempt.number}", f"attempt {attempt.number} ended: {cause}"
+        if state.status == "failed" and state.failure is not None:
+            yield "failed", f"failed: {state.failure.error_type}: {state.failure.message}"
+        if self._beside_table:
+            return
+        if state.status in ("training", "evaluating", "cancelled"):
+            yield f"{run.status} {state.attempt}", run.status + (f", attempt {state.attempt}" if state.attempt else "")
+        progress = run.progress
+        if progress and progress.total_steps and progress.step:
+            share = progress.step * self._STEPS_PER_LINE // progress.total_steps
+            loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
+            yield f"progress {share}", f"step {progress.step}/{progress.total_steps}{loss}"
+        if state.status == "completed":
+            yield "completed", f"completed, {_metrics(state)}"
+
+
+def final_report(view: SweepView, indices: Set[int] | None, home: Home) -> RenderableType:
+    """Return the ranking and the links."""
+    states = [r.state for r in view.runs if indices is None or r.state.run.index in indices]
+    names = {r.state.run.index: r.name for r in view.runs}
+    table = Table(box=None, pad_edge=False, header_style="bold", title=None)
+    objective = _objective(view)
+    tests = sorted({key for s in states for key in s.metrics if key.startswith("test/") and key != "test/loss"})
+    tests = [key for key in tests if not key.endswith(("_low", "_high"))]
+    table.add_column("rank", justify="right")
+    table.add_column("run")
+    table.add_column(objective, justify="right")
+    for key in tests:
+        table.add_column(key, justify="right", no_wrap=True)
+    table.add_column("state")
+    for position, state in enumerate(rank(states), start=1):
+        done = state.status == "completed"
+        table.add_row(
+            str(position) if done else "",
+            names[state.run.index],
+            number(state.metrics.get(objective)),
+            *(_with_interval(state, key) for key in tests),
+            Text(state.status, style=_STYLES.get(state.status, "")),
+        )
+    return Group(Text(""), table, Text(""), *_links(view, states, home))
+
+
+def _with_interval(state: RunState, key: str) -> str:
+    low, high = state.metrics.get(f"{key}_low"), state.metrics.get(f"{key}_high")
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return number(state.metrics.get(key)) + interval
+
+
+def _links(view: SweepView, states: list[RunState], home: Home) -> list[Text]:
+    sweep = view.sweep
+    lines = [f"{state.run.run_id} failed: {state.failure.message}" for state in states if state.failure and state.status == "failed"]  # fmt: skip
+    lines.append(f"sweep {sweep.sweep_id} {sweep.status}")
+    if sweep.options.temporal_ui:
+        lines.append(f"  Temporal: {sweep.options.temporal_ui}/workflows/{sweep.sweep_id}")
+    lines.append(f"  MLflow:   {_mlflow_link(view, states, home)}")
+    best = next((s for s in rank(states) if s.status == "completed"), None)
+    if best is not None:
+        lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')
+    return [Text(line, style="red" if " failed: " in line else "") for line in lines]
+
+
+def _mlflow_link(view: SweepView, states: list[RunState], home: Home) -> str:
+    from bertpar.tracking import compare_url
+
+    uri = view.sweep.options.tracking.uri
+    if view.sweep.mlflow is None:
+        return uri
+    ids = [s.mlflow_run_id for s in states if s.mlflow_run_id]
+    if uri.startswith("http"):
+        return compare_url(uri, [view.sweep.mlflow.experiment_id], ids)
+    return f"bertpar ui {view.sweep.sweep_id}   (local database, {len(ids)} runs to compare)"
+
+
+def _metrics(state: RunState) -> str:
+    shown = [key for key in (state.run.objective, state.run.objective.replace("val/", "test/")) if key in state.metrics]
+    return ", ".join(f"{key} {state.metrics[key]:.4f}" for key in shown)
+
+
+def number(value: float | None) -> str:
+    """Return a metric with four decimals, or nothing."""
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,127 @@
+"""Submits a batch of runs to a sweep's coordinator, and asks after it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError
+
+from bertpar.codec import publish_spec
+from bertpar.compose import SweepSpec
+from bertpar.errors import ConfigError, ConnectionFailedError
+from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus
+from bertpar.spec import RunSpec, digest_json, snapshot_request_key
+from bertpar.store import Store, sha256_of
+from bertpar.workflows.coordinator import CoordinatorWorkflow
+
+_RUNS_PER_UPDATE = 200
+"""Keeps one update's payload far below Temporal's limit of 2 MB."""
+
+
+def new_sweep_id(name: str) -> str:
+    """Return an id that sorts by time and can be typed: `movie_reviews-1123-194501-4f2a`."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-") or "sweep"
+    return f"{safe}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def code_digest() -> str:
+    """Return the hash over the source of this package, which decides what a run computes."""
+    package = Path(__file__).resolve().parent
+    return digest_json({p.relative_to(package).as_posix(): sha256_of(p) for p in sorted(package.rglob("*.py"))})
+
+
+def run_refs(
+    sweep_id: str,
+    runs: Sequence[RunSpec],
+    overrides: Sequence[Sequence[str]],
+    first_index: int,
+    store: Store,
+    code: str,
+) -> list[RunRef]:
+    """Keep every run's specification in the store, and return the small references that travel."""
+    swept = swept_values(overrides)
+    return [
+        RunRef(
+            run_id=f"{sweep_id}/{first_index + i}",
+            index=first_index + i,
+            overrides=tuple(overrides[i]),
+            swept=swept[i],
+            spec_key=publish_spec(store, run),
+            run_key=run.run_key(code),
+            snapshot_request=snapshot_request_key(run.data, run.model),
+            objective=run.checkpoint.monitor,
+            mode=run.checkpoint.mode,
+        )
+        for i, run in enumerate(runs)
+    ]
+
+
+def swept_values(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Return, for each run, the overridden keys whose values differ between the runs."""
+    as_dicts = [dict(item.split("=", 1) for item in run if "=" in item) for run in overrides]
+    keys = {key: None for run in as_dicts for key in run if len({r.get(key) for r in as_dicts}) > 1}
+    return [{key: run[key] for key in keys if key in run} for run in as_dicts]
+
+
+def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> SweepOptions:
+    """Return what the workflows need to know of how the sweep runs."""
+    return SweepOptions(
+        store_root=sweep.store_root,
+        tracking=sweep.tracking,
+        training_queue=sweep.temporal.training_queue,
+        eval_queue=sweep.temporal.eval_queue,
+        heartbeat_timeout_seconds=sweep.temporal.heartbeat_timeout_seconds,
+        max_attempts=sweep.temporal.max_attempts,
+        max_parallel=sweep.max_parallel,
+        temporal_ui=temporal_ui,
+        code_digest=code,
+    )
+
+
+async def submit_batch(
+    client: Client, sweep_id: str, name: str, options: SweepOptions, runs: Sequence[RunRef], *, final: bool
+) -> WorkflowHandle[CoordinatorWorkflow, SweepStatus]:
+    """Add `runs` to the sweep's coordinator, starting it if this is its first batch; safe to call again.
+
+    Raises:
+        ConfigError: the sweep has ended and takes no further runs.
+        ConnectionFailedError: the server went away, or no evaluation worker answers.
+    """
+    for start in range(0, len(runs), _RUNS_PER_UPDATE):
+        chunk = tuple(runs[start : start + _RUNS_PER_UPDATE])
+        last = start + _RUNS_PER_UPDATE >= len(runs)
+        begin = WithStartWorkflowOperation(
+            CoordinatorWorkflow.run,
+            SweepState(sweep_id=sweep_id, name=name, options=options),
+            id=sweep_id,
+            task_queue=options.eval_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=name,
+        )
+        try:
+            await client.execute_update_with_start_workflow(
+                CoordinatorWorkflow.add_runs,
+                RunBatch(runs=chunk, final=final and last),
+                id=f"{sweep_id}/{chunk[0].index}",
+                start_workflow_operation=begin,
+            )
+        except WorkflowUpdateFailedError as error:
+            raise ConfigError(f"sweep {sweep_id} refused the runs: {error.cause}") from error
+        except RPCError as error:
+            raise ConnectionFailedError(
+                f"sweep {sweep_id} could not be submitted: {error.message}. "
+                f"Is a worker running on queue {options.eval_queue}? (bertpar worker eval)"
+            ) from error
+    return client.get_workflow_handle_for(CoordinatorWorkflow.run, sweep_id)

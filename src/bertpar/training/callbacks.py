@@ -1,0 +1,189 @@
+"""What happens around Lightning's steps: metric rows, progress, checkpoints, early stopping."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from bertpar.events import CheckpointSaved, Progress, TrainJob
+from bertpar.jobs import Emit
+from bertpar.spec import RunSpec
+from bertpar.store import Store
+from bertpar.tracking import MetricRow
+from bertpar.training.module import Classifier
+from bertpar.training.outbox import Outbox
+from bertpar.training.plan import is_checkpoint_step, learning_rate_at
+from bertpar.training.selection import Validation, checkpoints_to_prune, should_stop_early
+from bertpar.training.state import TrainingState, save_checkpoint
+
+_PROGRESS_SECONDS = 0.25
+
+
+class RunRecorder(Checkpoint):
+    """Keeps the run's TrainingState, and makes it durable: after every validation and every so many steps.
+
+    Lightning's own ModelCheckpoint is not used: it restores loop counters that make a twice resumed run differ from
+    an uninterrupted one, and signals nothing.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        spec: RunSpec,
+        store: Store,
+        state: TrainingState,
+        optimizer_state: dict[str, Any] | None,
+        validation_steps: Sequence[int],
+        outbox: Outbox,
+        emit: Emit,
+    ) -> None:
+        self._job = job
+        self._spec = spec
+        self._store = store
+        self.state = state
+        self._optimizer_state = optimizer_state
+        self._validation_steps = frozenset(validation_steps)
+        self._outbox = outbox
+        self._progress = ProgressReporter(job.attempt, max(validation_steps), emit)
+        self._emit = emit
+        self._window_started = time.perf_counter()
+        self._window_examples = 0
+
+    def stopped_early(self) -> bool:
+        """Say whether the validations so far end the run before its last step."""
+        return should_stop_early(self.state.validations, self._spec.trainer, self._spec.checkpoint)
+
+    def finish(self) -> None:
+        """Wait until every metric row is delivered."""
+        self._outbox.post(self.state.rows)
+        self.state.rows = []
+        self._report("finishing")
+        self._outbox.flush()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning's handler would wait for the end of an epoch; a stopped attempt loses nothing but steps
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._optimizer_state is not None:
+            trainer.optimizers[0].load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+        self._outbox.post(self.state.rows)
+        self.state.rows = []
+        self._report("training")
+        self._start_window()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        state, step = self.state, pl_module.step
+        loss = float(outputs["loss"])
+        state.step = step
+        state.window.append(loss)
+        self._window_examples += sum(len(micro_batch["labels"]) for micro_batch in batch)
+        validates = step in self._validation_steps
+        if validates or step % self._spec.trainer.log_every_n_steps == 0:
+            self._log_window(step, pl_module.total_steps)
+        self._report("training", loss=loss, throttled=True)
+        if not validates and is_checkpoint_step(step, self._spec.checkpoint):
+            self._commit(trainer, pl_module)
+            self._start_window()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._report("validating")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        metrics = pl_module.validation_metrics()
+        self.state.validations.append(Validation(step=self.state.step, metrics=metrics))
+        self._add_rows(metrics)
+        self._commit(trainer, pl_module)
+        trainer.should_stop = self.stopped_early()
+        self._report("training")
+        self._start_window()
+
+    def _commit(self, trainer: pl.Trainer, module: Classifier) -> None:
+        """Make the state durable, say so, and only then delete what it replaces and deliver its metric rows."""
+        state, new_rows = self.state, self.state.rows
+        state.rows = [*self._outbox.undelivered(), *new_rows]
+        saved = save_checkpoint(
+            self._store, self._job.run_id, self._job.attempt, state, module.model, trainer.optimizers[0]
+        )
+        state.rows = []
+        pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
+        self._emit("checkpoint", CheckpointSaved(checkpoint=saved, pruned=tuple(c.key for c in pruned)))
+        state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
+        for checkpoint in pruned:
+            self._store.remove(checkpoint.key)
+        self._outbox.post(new_rows)
+
+    def _log_window(self, step: int, total_steps: int) -> None:
+        seconds = time.perf_counter() - self._window_started
+        window = self.state.window
+        self._add_rows(
+            {
+                "train/loss": sum(window) / len(window),
+                "lr": learning_rate_at(step, total_steps, self._spec.optim),
+                "train/examples_per_second": self._window_examples / seconds,
+            }
+        )
+        self._progress.examples_per_second = self._window_examples / seconds
+        self.state.window = []
+        self._start_window()
+
+    def _start_window(self) -> None:
+        self._window_started = time.perf_counter()
+        self._window_examples = 0
+
+    def _add_rows(self, metrics: dict[str, float]) -> None:
+        now = int(time.time() * 1000)
+        self.state.rows.extend(
+            MetricRow(key=key, value=value, step=self.state.step, timestamp_ms=now) for key, value in metrics.items()
+        )
+
+    def _report(self, phase: Any, *, loss: float | None = None, throttled: bool = False) -> None:
+        self._progress.report(phase, self.state, loss, throttled=throttled)
+
+
+class ProgressReporter:
+    """Emits progress a few times a second at most."""
+
+    def __init__(self, attempt: int, total_steps: int, emit: Emit) -> None:
+        self._attempt = attempt
+        self._total_steps = total_steps
+        self._emit = emit
+        self._last = 0.0
+        self._loss: float | None = None
+        self._started: tuple[float, int] | None = None
+        self.examples_per_second: float | None = None
+
+    def report(self, phase: Any, state: TrainingState, loss: float | None, *, throttled: bool) -> None:
+        """Report `phase`; a throttled report that follows too soon is dropped."""
+        self._loss = loss if loss is not None else self._loss
+        now = time.monotonic()
+        if throttled and now - self._last < _PROGRESS_SECONDS:
+            return
+        self._last = now
+        if self._started is None:
+            self._started = (now, state.step)
+        started, first_step = self._started
+        newest = state.checkpoints[-1] if state.checkpoints else None
+        self._emit(
+            "progress",
+            Progress(
+                attempt=self._attempt,
+                phase=phase,
+                step=state.step,
+                total_steps=self._total_steps,
+                loss=self._loss,
+                examples_per_second=self.examples_per_second,
+                seconds_per_step=(now - started) / (state.step - first_step) if state.step > first_step else None,
+                checkpoint_step=newest.step if newest else None,
+                metrics=state.validations[-1].metrics if state.validations else {},
+            ),
+        )
+

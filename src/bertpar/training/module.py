@@ -1,0 +1,113 @@
+"""The Lightning module: one Lightning batch is one optimizer step, made of one or more micro-batches.
+
+Shapes: B batch, L tokens, C classes (1 for regression).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bertpar.errors import NotANumberError
+from bertpar.evaluation.metrics import classification_metrics, regression_metrics
+from bertpar.spec import RunSpec
+from bertpar.training.plan import learning_rate_at, seed_at
+
+MicroBatch = dict[str, Tensor]
+
+
+class Classifier(pl.LightningModule):
+    """A sequence classifier (or, with one output, a regressor) under AdamW.
+
+    Optimization is manual, so that accumulation lies inside a step: a checkpoint can then never fall into the
+    middle of one. `step` counts the optimizer steps done since the run began, over all attempts.
+    """
+
+    def __init__(self, model: PreTrainedModel, spec: RunSpec, total_steps: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.spec = spec
+        self.total_steps = total_steps
+        self.step = 0
+        self._outputs: list[np.ndarray[Any, Any]] = []
+        self._labels: list[np.ndarray[Any, Any]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW, without decay on biases and normalisation weights (parameters of one dimension)."""
+        optim = self.spec.optim
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
+
+    def training_step(self, micro_batches: list[MicroBatch], batch_idx: int) -> Tensor:
+        """Do one optimizer step, and return its mean loss over all examples (float32 scalar).
+
+        Raises:
+            NotANumberError: the loss is NaN or infinite.
+        """
+        step = self.step + 1
+        torch.manual_seed(seed_at(step, self.spec.seed))  # dropout: a function of the step, not of what came before
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        learning_rate = learning_rate_at(step, self.total_steps, self.spec.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        num_examples = sum(len(batch["labels"]) for batch in micro_batches)
+        total = torch.zeros((), device=self.device)
+        for batch in micro_batches:
+            # each micro-batch counts by its size: the gradient is that of the mean over the whole step
+            loss = self._forward(batch).loss * (len(batch["labels"]) / num_examples)
+            self.manual_backward(loss)
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise NotANumberError(
+                f"train/loss={total.item()} at step {step} (lr={learning_rate:.3g}). "
+                "The same step would fail again: lower lr, or set optim.clip"
+            )
+        if self.spec.optim.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.step = step
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        self._outputs, self._labels = [], []
+
+    def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
+        output = self._forward(batch)
+        self._outputs.append(output.logits.float().cpu().numpy())
+        self._labels.append(batch["labels"].cpu().numpy())
+
+    def validation_metrics(self) -> dict[str, float]:
+        """Return the metrics of the validation that just ran, as `val/<name>`."""
+        outputs_NC, labels_N = np.concatenate(self._outputs), np.concatenate(self._labels)
+        if self.spec.data.task == "classification":
+            metrics = classification_metrics(outputs_NC, labels_N)
+        else:
+            metrics = regression_metrics(outputs_NC[:, 0], labels_N)
+        return {f"val/{name}": value for name, value in metrics.items()}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return _map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _forward(self, batch: MicroBatch) -> Any:
+        # autocast here, not through the Trainer's precision: its plugin refuses to clip under a fused optimizer
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.trainer.precision == "bf16"):
+            return self.model(**batch)
+
+
+def _map_tensors(value: Any, move: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_map_tensors(item, move) for item in value]
+    return {key: move(tensor) for key, tensor in value.items()}

@@ -1,0 +1,99 @@
+"""What happens at which optimizer step, as pure functions of the step.
+
+Exact resumption rests on this module: the examples of a step, its learning rate, its random seed, and whether it
+is followed by a validation or a checkpoint depend on the specification and the step's number alone, never on how
+often the process was killed on the way. Steps are counted by how many are done: step 1 is the first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bertpar.spec import CheckpointSpec, OptimSpec, TrainerSpec
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which training examples each optimizer step sees: a fresh permutation for each epoch, cut into steps.
+
+    An epoch's last step is smaller where the numbers do not divide; no step straddles two epochs.
+    """
+
+    num_examples: int
+    seed: int
+    batch_size: int
+    accumulate: int
+    max_epochs: int
+    max_steps: int | None
+
+    @property
+    def examples_per_step(self) -> int:
+        return self.batch_size * self.accumulate
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.num_examples / self.examples_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        all_epochs = self.steps_per_epoch * self.max_epochs
+        return all_epochs if self.max_steps is None else min(all_epochs, self.max_steps)
+
+    def permutation(self, epoch: int) -> Indices:
+        """Return the order of the examples in `epoch` (counted from 0)."""
+        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(self.num_examples)
+
+    def micro_batches(self, step: int) -> list[Indices]:
+        """Return the examples of optimizer step `step` (from 1), a list of micro-batches."""
+        assert 1 <= step <= self.total_steps
+        epoch, position = divmod(step - 1, self.steps_per_epoch)
+        start = position * self.examples_per_step
+        chosen = self.permutation(epoch)[start : start + self.examples_per_step]
+        return [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
+
+
+def plan_batches(num_examples: int, seed: int, trainer: TrainerSpec) -> BatchPlan:
+    """Return the plan of a run over `num_examples` training examples."""
+    return BatchPlan(
+        num_examples, seed, trainer.batch_size, trainer.accumulate, trainer.max_epochs, trainer.max_steps
+    )
+
+
+def learning_rate_at(step: int, total_steps: int, optim: OptimSpec) -> float:
+    """Return the learning rate of optimizer step `step` (from 1): linear warmup, then the schedule down to 0.
+
+    The first step already learns (1/warmup of the peak), and the last of a decaying schedule is not yet 0.
+    """
+    num_warmup = math.ceil(optim.warmup_ratio * total_steps)
+    if step <= num_warmup:
+        return optim.lr * step / num_warmup
+    if optim.schedule == "constant":
+        return optim.lr
+    left = (total_steps - step + 1) / (total_steps - num_warmup + 1)
+    if optim.schedule == "linear":
+        return optim.lr * left
+    return optim.lr * 0.5 * (1.0 - math.cos(math.pi * left))
+
+
+def seed_at(step: int, seed: int) -> int:
+    """Return the 63-bit seed of everything random in optimizer step `step` (dropout)."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def validation_steps(plan: BatchPlan, trainer: TrainerSpec) -> list[int]:
+    """Return the steps after which validation runs: the ends of epochs, every so many steps, and the last step."""
+    ends = set(range(plan.steps_per_epoch, plan.total_steps + 1, plan.steps_per_epoch))
+    if trainer.validate_every_n_steps:
+        ends |= set(range(trainer.validate_every_n_steps, plan.total_steps + 1, trainer.validate_every_n_steps))
+    return sorted(ends | {plan.total_steps})
+
+
+def is_checkpoint_step(step: int, checkpoint: CheckpointSpec) -> bool:
+    """Say whether `step` is one of the regular checkpoints between validations."""
+    return checkpoint.every_n_steps is not None and step % checkpoint.every_n_steps == 0

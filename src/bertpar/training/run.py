@@ -1,0 +1,108 @@
+"""One attempt at a run's training, from a TrainJob to a TrainResult."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+
+import pytorch_lightning as pl
+import torch
+
+from bertpar.codec import fetch_spec
+from bertpar.data.snapshot import open_split
+from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
+from bertpar.jobs import Emit
+from bertpar.models import load_classifier, load_tokenizer, resolve_model
+from bertpar.spec import RunSpec
+from bertpar.store import Store
+from bertpar.training.batches import EvaluationBatches, PlannedSteps
+from bertpar.training.callbacks import RunRecorder
+from bertpar.training.module import Classifier
+from bertpar.training.outbox import Outbox
+from bertpar.training.plan import plan_batches, validation_steps
+from bertpar.training.selection import best_validation
+from bertpar.training.state import TrainingState, restore_newest
+
+
+def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
+    """Train from the newest usable checkpoint of `job.resume_from` to the end.
+
+    Raises:
+        NotANumberError, DataError, ModelError: final; the same attempt would fail again.
+        StoreError, TrackingError: a service is away.
+    """
+    started = time.monotonic()
+    emit("progress", Progress(attempt=job.attempt, phase="starting"))
+    spec = fetch_spec(store, job.spec_key)
+    _configure_process(spec)
+
+    def note(text: str) -> None:
+        emit("note", text)
+
+    train_data = open_split(store, job.snapshot, "train")
+    validation_data = open_split(store, job.snapshot, "validation")
+    plan = plan_batches(len(train_data), spec.seed, spec.trainer)
+    legs = validation_steps(plan, spec.trainer)
+    tokenizer = load_tokenizer(store.fetch(job.snapshot.tokenizer_key))
+
+    model = load_classifier(
+        spec.model,
+        resolve_model(spec.model),
+        num_labels=max(1, len(job.snapshot.label_names)),
+        label_names=job.snapshot.label_names,
+        task=job.snapshot.task,
+        seed=spec.seed,
+    )
+    module = Classifier(model, spec, plan.total_steps)
+    state, optimizer_state = restore_newest(store, job.resume_from, model, note)
+    resumed_from = module.step = state.step
+    outbox = Outbox(job.tracking.uri, job.mlflow_run_id, note)
+    recorder = RunRecorder(job, spec, store, state, optimizer_state, legs, outbox, emit)
+    remaining = [end for end in legs if end > state.step]
+    if remaining and not recorder.stopped_early():
+        task = job.snapshot.task
+        _trainer(len(remaining), recorder).fit(
+            module,
+            PlannedSteps(train_data, plan, legs, state.step, tokenizer.pad_token_id, task),
+            EvaluationBatches(validation_data, spec.trainer.eval_batch_size, tokenizer.pad_token_id, task),
+        )
+    recorder.finish()
+    best = best_validation(state.validations, spec.checkpoint)
+    return TrainResult(
+        total_steps=plan.total_steps,
+        stopped_early=state.step < plan.total_steps,
+        best=_checkpoint_of(state, best.step),
+        last=_checkpoint_of(state, state.step),
+        metrics=best.metrics,
+        resumed_from_step=resumed_from,
+        train_seconds=time.monotonic() - started,
+    )
+
+
+def _trainer(num_legs: int, recorder: RunRecorder) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=num_legs,  # Lightning takes each leg between two validations for an epoch
+        accelerator="auto",
+        devices=1,
+        callbacks=[recorder],
+        logger=False,
+        enable_checkpointing=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic="warn",
+    )
+
+
+def _checkpoint_of(state: TrainingState, step: int) -> CheckpointRef:
+    return next(c for c in reversed(state.checkpoints) if c.step == step)
+
+
+def _configure_process(spec: RunSpec) -> None:
+    """Fix everything about this process that the bits of the result depend on."""
+    torch.set_num_threads(spec.trainer.num_threads)
+    torch.set_num_interop_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -1,0 +1,73 @@
+"""What a sweep does next, and how its runs rank. Pure functions of the runs' states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from bertpar.events import TERMINAL, RunState
+
+_MAX_ROWS = 50
+"""Rows of the leaderboard: Temporal keeps it in the workflow task, so it must stay small."""
+
+
+def next_starts(runs: Iterable[RunState], limit: int) -> list[int]:
+    """Return the indices of the queued runs to start now, in order, so that at most `limit` are in flight."""
+    states = sorted(runs, key=lambda r: r.run.index)
+    in_flight = sum(r.status != "queued" and r.status not in TERMINAL for r in states)
+    queued = [r.run.index for r in states if r.status == "queued"]
+    return queued[: max(0, limit - in_flight)]
+
+
+def all_done(runs: Iterable[RunState]) -> bool:
+    """Say whether every run has ended."""
+    return all(r.status in TERMINAL for r in runs)
+
+
+def sweep_outcome(runs: Iterable[RunState]) -> Literal["running", "completed", "failed"]:
+    """Return `completed` only if every run completed."""
+    states = list(runs)
+    if not states or not all_done(states):
+        return "running"
+    return "completed" if all(r.status == "completed" for r in states) else "failed"
+
+
+def rank(runs: Iterable[RunState]) -> list[RunState]:
+    """Return the runs best first by their objective on validation; those without one last, by index."""
+
+    def key(state: RunState) -> tuple[bool, float, int]:
+        value = state.metrics.get(state.run.objective)
+        if value is None or value != value:
+            return True, 0.0, state.run.index
+        return False, value if state.run.mode == "min" else -value, state.run.index
+
+    return sorted(runs, key=key)
+
+
+def leaderboard(runs: Iterable[RunState]) -> str:
+    """Return a Markdown table of the runs, best first."""
+    states = rank(runs)
+    if not states:
+        return "no runs yet"
+    objective = states[0].run.objective
+    test = objective.replace("val/", "test/")
+    lines = [f"| # | run | state | {objective} | {test} | step | attempts |", "|---|---|---|---|---|---|---|"]
+    for state in states[:_MAX_ROWS]:
+        name = ", ".join(f"{k}={v}" for k, v in state.run.swept.items()) or " ".join(state.run.overrides)
+        cells = [
+            str(state.run.index),
+            name.replace("|", "\\|"),
+            state.status,
+            _number(state.metrics.get(objective)),
+            _number(state.metrics.get(test)),
+            f"{state.step}/{state.total_steps}" if state.total_steps else "",
+            str(state.attempt or ""),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    if len(states) > _MAX_ROWS:
+        lines.append(f"\n{len(states) - _MAX_ROWS} more runs")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
