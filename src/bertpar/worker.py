@@ -1,0 +1,179 @@
+"""A worker process: it takes training or evaluation work from one task queue until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from bertpar.client import DEFAULT_EVAL_QUEUE, DEFAULT_TRAINING_QUEUE
+from bertpar.errors import ConnectionFailedError
+from bertpar.stack import default_training_slots
+
+WorkerKind = Literal["training", "eval"]
+DEFAULT_QUEUES: dict[WorkerKind, str] = {"training": DEFAULT_TRAINING_QUEUE, "eval": DEFAULT_EVAL_QUEUE}
+DEFAULT_GRACE = timedelta(seconds=10)
+
+# Shared with the workflows' sandbox instead of being imported anew for each of them: all of it deterministic.
+_PASSED_THROUGH = (
+    "bertpar.errors",
+    "bertpar.events",
+    "bertpar.spec",
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+)
+_MAX_CACHED_WORKFLOWS = 500
+# Temporal's default, 0.8 of the heartbeat timeout, would show progress only every few seconds.
+_HEARTBEAT_INTERVAL = timedelta(seconds=1)
+_MAX_RECONNECT_SECONDS = 5.0
+_SECONDS_BETWEEN_COMPLAINTS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+def default_slots(kind: WorkerKind) -> int:
+    """Return how many activities a worker of this kind runs at once where nobody chose a number."""
+    return default_training_slots() if kind == "training" else max(2, os.cpu_count() or 1)
+
+
+async def connect_patiently(connect: Callable[[], Any]) -> Client:
+    """Return what `connect` returns, trying for as long as the server cannot be reached.
+
+    Raises:
+        ConfigError: from `connect`; waiting would not help.
+    """
+    loop = asyncio.get_running_loop()
+    delay_seconds, complain_at = 0.05, loop.time() + 3.0
+    while True:
+        try:
+            client: Client = await connect()
+        except ConnectionFailedError as error:
+            if loop.time() >= complain_at:
+                complain_at = loop.time() + _SECONDS_BETWEEN_COMPLAINTS
+                _log.warning("waiting for the Temporal server: %s", error)
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(delay_seconds * 1.5, _MAX_RECONNECT_SECONDS)
+        else:
+            return client
+
+
+def make_worker(
+    kind: WorkerKind,
+    client: Client,
+    *,
+    queue: str,
+    num_slots: int,
+    grace: timedelta = DEFAULT_GRACE,
+    workflows: Sequence[type] | None = None,
+    activities: Sequence[Callable[..., Any]] | None = None,
+    max_cached_workflows: int = _MAX_CACHED_WORKFLOWS,
+) -> Worker:
+    """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
+
+    `num_slots` activities run at once. `workflows` and `activities` replace bertpar's own (for tests).
+    """
+    if workflows is None:
+        workflows = _own_workflows(kind)
+    if activities is None:
+        activities = _own_activities(kind)
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        activities=activities,
+        activity_executor=ThreadPoolExecutor(num_slots, thread_name_prefix=f"{kind}-activity"),
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+        ),
+        identity=f"{platform.node()}/{kind}/{os.getpid()}",
+        max_cached_workflows=max_cached_workflows if workflows else 0,
+        max_concurrent_activities=num_slots,
+        max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
+        graceful_shutdown_timeout=grace,
+    )
+
+
+async def run_worker(
+    kind: WorkerKind,
+    client: Client,
+    *,
+    queue: str,
+    num_slots: int,
+    grace: timedelta = DEFAULT_GRACE,
+    ready_file: Path | None = None,
+    workflows: Sequence[type] | None = None,
+    activities: Sequence[Callable[..., Any]] | None = None,
+) -> None:
+    """Work until SIGTERM or SIGINT; then take no more, give what runs `grace` to end, and cancel the rest.
+
+    A second signal ends the process at once. `ready_file` receives the pid as soon as the worker runs.
+    """
+    worker = make_worker(
+        kind,
+        client,
+        queue=queue,
+        num_slots=num_slots,
+        grace=grace,
+        workflows=workflows,
+        activities=activities,
+    )
+    stop_asked = asyncio.Event()
+    _on_signals(stop_asked)
+    running = asyncio.create_task(worker.run())
+    stopping = asyncio.create_task(stop_asked.wait())
+    while not worker.is_running and not running.done():  # noqa: ASYNC110 (temporalio has no event for it)
+        await asyncio.sleep(0.01)
+    if worker.is_running:
+        _log.info("%s worker takes work from %s, %d at once", kind, queue, num_slots)
+        _say_ready(ready_file)
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop_asked.is_set():
+        _log.info("%s worker stops; what runs has %g s to end", kind, grace.total_seconds())
+        await worker.shutdown()
+    stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+def _own_workflows(kind: WorkerKind) -> Sequence[type]:
+    from bertpar.workflows import WORKFLOWS
+
+    return WORKFLOWS if kind == "eval" else []
+
+
+def _own_activities(kind: WorkerKind) -> Sequence[Callable[..., Any]]:
+    from bertpar import activities
+
+    own: Sequence[Any] = activities.EVAL_ACTIVITIES if kind == "eval" else activities.TRAINING_ACTIVITIES
+    return own
+
+
+def _on_signals(stop_asked: asyncio.Event) -> None:
+    def stop(number: int) -> None:
+        if stop_asked.is_set():
+            os._exit(128 + number)
+        stop_asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+
+
+def _say_ready(ready_file: Path | None) -> None:
+    if ready_file is not None:
+        temporary = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+        temporary.write_text(str(os.getpid()), encoding="utf-8")
+        temporary.replace(ready_file)
