@@ -67,7 +67,8 @@ def label_names(part: Part) -> tuple[str, ...]:
 def allocate(counts: dict[str, int], total: int, *, minimum: int = 0, spare: int = 0) -> dict[str, int]:
     """Share `total` among classes in proportion to `counts` (largest remainder).
 
-    Each class gets at least `minimum` where it has that many, and leaves at least `spare` of its rows.
+    Each class gets at least `minimum` where it has that many, and leaves at least `spare` of its rows; the
+    sum differs from `total` only where these limits leave no other way.
     """
     num_rows = sum(counts.values())
     quotas = {name: total * count / num_rows for name, count in counts.items()}
@@ -154,8 +155,8 @@ def _cut(
     left = [i for i in train.indices if i not in chosen]
     if not chosen:
         raise DataError(
-            f"data.{split}_fraction={fraction} of {num_rows} examples is {total}, which leaves the {split} or "
-            f"the train split empty ({len(train.indices)} are there). Use a fraction that gives both some, or "
+            f"data.{split}_fraction={fraction} of {num_rows} examples is {total}, which leaves {split} or "
+            f"train empty ({len(train.indices)} are there). Use a fraction that gives both some, or "
             f"give the split: data.{split}_file=/path/to/{split}.csv"
         )
     cut = Part(examples=train.examples, indices=sorted(chosen))
@@ -177,19 +178,12 @@ def _subset(part: Part, split: Split, data: DataSpec) -> Part:
             f"{key}={size} must be between 1 and {len(part.indices)}, the examples that the {split} split "
             f"has ({part.examples.where}). Use {key}=null for all, or change {given} where the split is cut."
         )
+    keep_all = split == "train" and data.task == "classification"
+    if keep_all and size < (num_labels := len(label_names(part))):
+        raise DataError(f"{key}={size} is fewer than the {num_labels} labels. Use at least one of each.")
     ranks = {i: _rank(part, i, data.split_seed) for i in part.indices}
-    # A training subset keeps every class where it can: validation and test may hold any of them.
-    chosen = _choose(part, size, ranks, minimum=1 if split == "train" else 0)
-    subset = Part(examples=part.examples, indices=sorted(chosen))
-    if (
-        split == "train"
-        and data.task == "classification"
-        and len(label_names(subset)) < len(label_names(part))
-    ):
-        raise DataError(
-            f"{key}={size} is fewer than the {len(label_names(part))} labels. Use at least one of each."
-        )
-    return subset
+    # A training subset keeps every class: validation and test may hold any of them.
+    return Part(examples=part.examples, indices=sorted(_choose(part, size, ranks, minimum=int(keep_all))))
 
 
 def _choose(part: Part, total: int, ranks: dict[int, bytes], *, minimum: int = 0, spare: int = 0) -> set[int]:
