@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from bertpar import stack
@@ -104,6 +105,8 @@ async def connect_to_address(
     from temporalio.contrib.pydantic import pydantic_data_converter
     from temporalio.service import RPCError, RPCStatusCode
 
+    if not re.fullmatch(r"[^\s/]+:\d+", address):
+        raise ConfigError(f"temporal.address={address} must be host:port, for example 10.0.0.5:7233")
     options = profile.to_client_connect_config() if profile is not None else {}
     options |= {"target_host": address, "namespace": namespace}
     try:
@@ -118,7 +121,7 @@ async def connect_to_address(
             ) from error
         raise _unreachable(address, f"{error.status.name}: {error.message}") from error
     except (RuntimeError, ValueError, TimeoutError) as error:
-        raise _unreachable(address, str(error) or f"no answer within {_CONNECT_SECONDS:g} s") from error
+        raise _unreachable(address, _gist(error) or f"no answer within {_CONNECT_SECONDS:g} s") from error
     return client
 
 
@@ -168,6 +171,12 @@ def _check_fits_local_stack(temporal: TemporalSpec) -> None:
         raise ConfigError(
             "\n".join([*problems, "Leave it out, or name your cluster: temporal.address=host:port"])
         )
+
+
+def _gist(error: Exception) -> str:
+    """Return the innermost message of an error of temporalio's core, whose text nests Rust's debug output."""
+    messages = re.findall(r'(?:message|error): "([^"]+)"', str(error))
+    return messages[-1] if messages else str(error)
 
 
 def _unreachable(address: str, reason: str) -> ConnectionFailedError:

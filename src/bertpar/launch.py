@@ -101,7 +101,7 @@ class Session:
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
         from bertpar import follow, submit, tracking
-        from bertpar.client import connect, web_ui
+        from bertpar.client import connect
         from bertpar.compose import compose_runs
         from bertpar.store import Store
 
@@ -114,11 +114,11 @@ class Session:
         tracking.check_reachable(sweep.tracking)
 
         self._temporal = sweep.temporal
-        client = await connect(sweep.temporal, self._home)
+        client = await connect(sweep.temporal, self._home, on_wait=_say)
         code = submit.code_digest()
         self._sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
         refs = submit.run_refs(self._sweep_id, runs, overrides, first_index, store, code)
-        options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
+        options = submit.sweep_options(sweep, submit.temporal_page(sweep.temporal, self._home), code)
         final = _one_batch(self._config)
         await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final)
 
@@ -169,6 +169,10 @@ class Session:
                 f"  cancel it:  bertpar cancel {self._sweep_id}",
                 file=sys.stderr,
             )
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _one_batch(config: DictConfig) -> bool:

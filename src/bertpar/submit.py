@@ -17,11 +17,14 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
+from bertpar import stack
+from bertpar.client import uses_local_stack
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.errors import ConfigError, ConnectionFailedError
 from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus
-from bertpar.spec import RunSpec, digest_json, snapshot_request_key
+from bertpar.paths import Home
+from bertpar.spec import RunSpec, TemporalSpec, digest_json, snapshot_request_key
 from bertpar.store import Store, sha256_of
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 
@@ -87,6 +90,13 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> Sweep
         temporal_ui=temporal_ui,
         code_digest=code,
     )
+
+
+def temporal_page(temporal: TemporalSpec, home: Home) -> str | None:
+    """Return the base URL of Temporal's page for this namespace; only the local stack's is known."""
+    if not uses_local_stack(temporal) or (running := stack.read(home)) is None:
+        return None
+    return f"{running.temporal_ui}/namespaces/{running.namespace}"
 
 
 async def submit_batch(

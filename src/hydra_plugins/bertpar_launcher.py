@@ -1,9 +1,8 @@
 """Hydra's launcher plugin: hands every job of a multirun to one durable sweep.
 
-Hydra imports this file at each start: everything else is imported when a sweep is launched.
+Hydra imports this file at each start: everything else is imported when a sweep is launched. It does so without an
+entry in sys.modules, where a dataclass would look for its annotations if they were postponed.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class BertparLauncher(Launcher):
     def __init__(self, detach: bool, poll_seconds: float) -> None:
         self.detach = detach
         self.poll_seconds = poll_seconds
-        self._session: Session | None = None
+        self._session: "Session | None" = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._hydra_context = hydra_context

@@ -1,0 +1,191 @@
+"""Commands on sweeps and runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bertpar import paths
+from bertpar.cli.stack import describe_stack, print_stack
+from bertpar.errors import DataError, NotFoundError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+T = TypeVar("T")
+
+
+def temporal_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command say which cluster it means; without these it is the environment's, else the local stack."""
+    for option in (
+        click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key)."),
+        click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'."),
+        click.option(
+            "--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS, else the local stack."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable[T]]) -> T:
+    """Connect and do `work`; an outage after the connection is the user's message, not a traceback."""
+    from bertpar.client import connect, temporal_spec
+
+    async def run() -> T:
+        client = await connect(
+            temporal_spec(**where), paths.home(), on_wait=lambda text: click.echo(text, err=True)
+        )
+        return await work(client)
+
+    return asyncio.run(run())
+
+
+@click.command()
+@click.argument("sweep", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@temporal_options
+def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
+    """Show a sweep's runs; without SWEEP the local stack. The exit code is 0 unless a run failed or was cancelled."""
+    if sweep is None:
+        description = describe_stack(paths.home())
+        if as_json:
+            click.echo(json.dumps(description, indent=1))
+        else:
+            print_stack(description)
+        return 0
+    from rich.console import Console
+
+    from bertpar.observe import observe
+    from bertpar.render import live_table
+
+    view = with_client(where, lambda client: observe(client, sweep))
+    if as_json:
+        click.echo(json.dumps(view.as_json(), indent=1))
+    else:
+        console = Console()
+        console.print(f"sweep {view.sweep.sweep_id}: {view.sweep.status}", highlight=False)
+        console.print(live_table(view), highlight=False)
+    return 0 if view.sweep.status in ("running", "completed") else 1
+
+
+@click.command()
+@click.argument("sweep")
+@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks.")
+@temporal_options
+def attach(sweep: str, poll: float, **where: str | None) -> int:
+    """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed."""
+    from bertpar.follow import follow_runs
+
+    view = with_client(where, lambda client: follow_runs(client, sweep, None, poll, paths.home()))
+    return 0 if view.sweep.status == "completed" else 1
+
+
+@click.command()
+@click.argument("sweep")
+@temporal_options
+def cancel(sweep: str, **where: str | None) -> None:
+    """Cancel a sweep: running trainings stop, what is finished stays."""
+    from temporalio.service import RPCError
+
+    async def cancel(client: Client) -> None:
+        try:
+            await client.get_workflow_handle(sweep).cancel()
+        except RPCError as error:
+            raise NotFoundError(
+                f"{sweep} cannot be cancelled: {error.message}; `bertpar ls` lists the sweeps"
+            ) from None
+
+    with_client(where, cancel)
+    click.echo(f"{sweep}: cancelling; `bertpar status {sweep}` shows how far it is")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@temporal_options
+def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
+    """List the checkpoints that RUN (SWEEP/INDEX) can be resumed from."""
+    from bertpar.observe import checkpoints_of
+
+    found = with_client(where, lambda client: checkpoints_of(client, run))
+    if as_json:
+        click.echo(json.dumps([vars(checkpoint) for checkpoint in found], indent=1))
+        return
+    for checkpoint in found:
+        metrics = "  ".join(f"{key} {value:.4f}" for key, value in sorted(checkpoint.metrics.items()))
+        size = f"{checkpoint.num_bytes / 1e6:.1f} MB"
+        click.echo(
+            f"step {checkpoint.step:>7}  attempt {checkpoint.attempt}  {size:>10}  {checkpoint.key}  {metrics}"
+        )
+
+
+@click.command()
+@click.argument("run")
+@click.option("--text", "texts", multiple=True, help="A text to predict; may be given several times.")
+@click.option("--text-pair", "pairs", multiple=True, help="The second text of each --text, for pair models.")
+@click.option("--file", "file", type=click.Path(path_type=Path), help='JSONL with {"text": ...} objects.')
+@click.option("--out", type=click.Path(path_type=Path), help="Write JSONL here instead of printing.")
+@click.option("--step", type=int, help="Use the checkpoint of this step instead of the best.")
+@temporal_options
+def predict(
+    run: str,
+    texts: tuple[str, ...],
+    pairs: tuple[str, ...],
+    file: Path | None,
+    out: Path | None,
+    step: int | None,
+    **where: str | None,
+) -> None:
+    """Predict texts with RUN (SWEEP/INDEX); prints one JSON object a line."""
+    from bertpar.predictions import predict, read_examples
+
+    if bool(texts) == bool(file):
+        raise click.UsageError("give either --text (several times if need be) or --file")
+    if pairs and len(pairs) != len(texts):
+        raise click.UsageError(f"{len(texts)} --text but {len(pairs)} --text-pair")
+    if out is not None and not out.resolve().parent.is_dir():
+        raise DataError(f"--out {out}: folder {out.resolve().parent} does not exist")
+    examples: list[dict[str, Any]] = (
+        [{"text": text} for text in texts] if file is None else read_examples(file)
+    )
+    for example, pair in zip(examples, pairs, strict=False):
+        example["text_pair"] = pair
+    predicted = with_client(where, lambda client: predict(client, run, examples, paths.home().cache, step))
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in predicted)
+    if out is None:
+        click.echo(lines, nl=False)
+    else:
+        out.write_text(lines, encoding="utf-8")
+        click.echo(f"{len(predicted)} predictions in {out}", err=True)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("-n", "limit", default=20, show_default=True, help="How many, newest first.")
+@temporal_options
+def ls(as_json: bool, limit: int, **where: str | None) -> None:
+    """List the sweeps, newest first."""
+
+    async def listed(client: Client) -> list[dict[str, Any]]:
+        found = []
+        async for workflow in client.list_workflows("WorkflowType = 'CoordinatorWorkflow'", limit=limit):
+            state = workflow.status.name.lower() if workflow.status is not None else "unknown"
+            found.append(
+                {"sweep_id": workflow.id, "status": state, "started": workflow.start_time.isoformat()}
+            )
+        return found
+
+    sweeps = with_client(where, listed)
+    if as_json:
+        click.echo(json.dumps(sweeps, indent=1))
+        return
+    for sweep in sweeps:
+        click.echo(f"{sweep['sweep_id']:<44} {sweep['status']:<12} {sweep['started'][:19]}")
+    if not sweeps:
+        click.echo("no sweeps yet: python train.py -m lr=5e-5,2e-4", err=True)

@@ -1,0 +1,230 @@
+"""A real Temporal server, and activities of the real names whose behaviour each test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from bertpar.events import (
+    CHECKPOINT_SAVED,
+    CheckpointRef,
+    CheckpointSaved,
+    CloseRunJob,
+    EvaluateJob,
+    EvaluateResult,
+    MlflowRun,
+    OpenRunJob,
+    PredictJob,
+    PredictResult,
+    RunBatch,
+    RunRef,
+    SnapshotJob,
+    SnapshotRef,
+    SweepOptions,
+    SweepState,
+    SweepStatus,
+    TrainJob,
+    TrainResult,
+)
+from bertpar.spec import TrackingSpec
+from bertpar.worker import make_worker
+from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
+
+SNAPSHOT = SnapshotRef(
+    key="snapshots/a",
+    digest="d",
+    task="classification",
+    label_names=("no", "yes"),
+    num_examples={"train": 4, "validation": 2, "test": 2},
+    tokenizer_key="tokenizers/t",
+)
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncIterator[WorkflowEnvironment]:
+    binary = Path(sys.executable).parent / "temporal"
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(binary), data_converter=pydantic_data_converter
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def client(server: WorkflowEnvironment) -> Client:
+    return server.client
+
+
+def checkpoint(job: TrainJob, step: int, accuracy: float = 0.5) -> CheckpointRef:
+    return CheckpointRef(
+        key=f"runs/{job.run_id}/checkpoints/attempt-{job.attempt}/step-{step}",
+        digest=f"digest-{step}",
+        step=step,
+        attempt=job.attempt,
+        num_bytes=1,
+        metrics={"val/accuracy": accuracy},
+    )
+
+
+def trained(job: TrainJob, last: CheckpointRef) -> TrainResult:
+    return TrainResult(
+        total_steps=last.step,
+        stopped_early=False,
+        best=last,
+        last=last,
+        metrics=last.metrics,
+        resumed_from_step=job.resume_from[0].step if job.resume_from else 0,
+        train_seconds=0.0,
+    )
+
+
+async def save(job: TrainJob, saved: CheckpointRef, pruned: tuple[str, ...] = ()) -> None:
+    """Signal a checkpoint as the real training activity does."""
+    workflow = activity.client().get_workflow_handle(activity.info().workflow_id)
+    await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=saved, pruned=pruned))
+
+
+async def train_at_once(job: TrainJob) -> TrainResult:
+    last = checkpoint(job, 10)
+    await save(job, last)
+    return trained(job, last)
+
+
+async def evaluate_at_once(job: EvaluateJob) -> EvaluateResult:
+    return EvaluateResult(key="e", digest="e", metrics={"test/accuracy": 0.75})
+
+
+async def snapshot_at_once(job: SnapshotJob) -> SnapshotRef:
+    return SNAPSHOT
+
+
+@dataclass
+class Script:
+    """How the activities behave, and what they were asked to do."""
+
+    train: Callable[[TrainJob], Awaitable[TrainResult]] = train_at_once
+    evaluate: Callable[[EvaluateJob], Awaitable[EvaluateResult]] = evaluate_at_once
+    make_snapshot: Callable[[SnapshotJob], Awaitable[SnapshotRef]] = snapshot_at_once
+    train_jobs: list[TrainJob] = field(default_factory=list)
+    snapshot_jobs: list[SnapshotJob] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    closed: dict[str, str] = field(default_factory=dict)
+    queues: dict[str, str] = field(default_factory=dict)
+
+    def activities(self) -> list[Callable[..., object]]:
+        @activity.defn(name="train")
+        async def train(job: TrainJob) -> TrainResult:
+            self.queues["train"] = activity.info().task_queue
+            self.train_jobs.append(job)
+            return await self.train(job)
+
+        @activity.defn(name="evaluate")
+        async def evaluate(job: EvaluateJob) -> EvaluateResult:
+            self.queues["evaluate"] = activity.info().task_queue
+            return await self.evaluate(job)
+
+        @activity.defn(name="make_snapshot")
+        async def make_snapshot(job: SnapshotJob) -> SnapshotRef:
+            self.snapshot_jobs.append(job)
+            return await self.make_snapshot(job)
+
+        @activity.defn(name="open_run")
+        async def open_run(job: OpenRunJob) -> MlflowRun:
+            self.opened.append(job.identity)
+            return MlflowRun(experiment_id="1", run_id=f"mlflow-{job.identity}")
+
+        @activity.defn(name="close_run")
+        async def close_run(job: CloseRunJob) -> None:
+            self.closed[job.mlflow_run_id.removeprefix("mlflow-")] = job.status
+
+        @activity.defn(name="predict")
+        async def predict(job: PredictJob) -> PredictResult:
+            return PredictResult(key=job.output_key, num_examples=1)
+
+        return [train, evaluate, make_snapshot, open_run, close_run, predict]
+
+
+@dataclass
+class Sweep:
+    """A sweep whose activities follow a script, on queues of its own."""
+
+    client: Client
+    script: Script
+    sweep_id: str
+    options: SweepOptions
+
+    def ref(self, index: int, request: str = "one") -> RunRef:
+        return RunRef(
+            run_id=f"{self.sweep_id}/{index}",
+            index=index,
+            overrides=(f"lr={index}",),
+            swept={"lr": str(index)},
+            spec_key=f"specs/{index}",
+            run_key=f"key-{index}",
+            snapshot_request=request,
+            objective="val/accuracy",
+            mode="max",
+        )
+
+    async def start(self) -> WorkflowHandle[CoordinatorWorkflow, SweepStatus]:
+        return await self.client.start_workflow(
+            CoordinatorWorkflow.run,
+            SweepState(sweep_id=self.sweep_id, name="test", options=self.options),
+            id=self.sweep_id,
+            task_queue=self.options.eval_queue,
+        )
+
+    async def run(self, *refs: RunRef) -> SweepStatus:
+        handle = await self.start()
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=refs, final=True))
+        return await handle.result()
+
+
+@asynccontextmanager
+async def running_sweep(client: Client, script: Script, **options: object) -> AsyncIterator[Sweep]:
+    """Yield a sweep with workers for it; the workflow cache is off, so that every task replays."""
+    name = uuid.uuid4().hex[:8]
+    sweep_options = SweepOptions(
+        **{
+            "store_root": "/nowhere",
+            "tracking": TrackingSpec(uri="sqlite://", experiment="test"),
+            "training_queue": f"training-{name}",
+            "eval_queue": f"eval-{name}",
+            "heartbeat_timeout_seconds": 2.0,
+            "max_attempts": 3,
+            "max_parallel": None,
+            "temporal_ui": None,
+            "code_digest": "code",
+            **options,
+        }  # type: ignore[arg-type]
+    )
+    activities = script.activities()
+    evaluation = [a for a in activities if a.__name__ != "train"]
+    training = [a for a in activities if a.__name__ == "train"]
+    queue = sweep_options.eval_queue
+    async with (
+        make_worker(
+            "eval", client, queue=queue, num_slots=8, workflows=WORKFLOWS, activities=evaluation, max_cached_workflows=0
+        ),
+        make_worker(
+            "training", client, queue=sweep_options.training_queue, num_slots=8, workflows=[], activities=training
+        ),
+    ):
+        yield Sweep(client, script, f"sweep-{name}", sweep_options)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until `condition` holds; fails the test when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
