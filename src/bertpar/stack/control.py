@@ -102,7 +102,8 @@ def down(home: Home, *, timeout_seconds: float = 30.0) -> bool:
             with suppress(ProcessLookupError):
                 os.kill(stack.pids[SUPERVISOR], signal.SIGKILL)
     ui_request_file(home).unlink(missing_ok=True)
-    leftovers = kill_leftovers(home.root)
+    # Another command may have started a new one by now, which sees to leftovers itself.
+    leftovers = [] if is_locked(home) else kill_leftovers(home.root)
     return stack is not None or bool(leftovers)
 
 
@@ -118,7 +119,8 @@ def request_mlflow_ui(
     if stack.mlflow_ui is not None and is_healthy(stack.mlflow_ui):
         return stack.mlflow_ui
     ui_request_file(home).touch()
-    os.kill(stack.pids[SUPERVISOR], signal.SIGUSR1)
+    with suppress(ProcessLookupError):
+        os.kill(stack.pids[SUPERVISOR], signal.SIGUSR1)  # look now
     on_wait("starting MLflow's page")
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
