@@ -1,0 +1,178 @@
+"""The score of a run's best checkpoint on the test split: published once, then told to MLflow.
+
+Shapes: N examples, C classes (1 for regression).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertpar import tracking
+from bertpar.data.snapshot import SplitData, open_split
+from bertpar.errors import CorruptError
+from bertpar.evaluation.confusion import draw_confusion_matrix
+from bertpar.evaluation.inference import predict_logits
+from bertpar.evaluation.load import Emit, load_trained_model, progress_reporter
+from bertpar.evaluation.metrics import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    accuracy_interval,
+    classification_metrics,
+    confusion_counts,
+    pearson_interval,
+    per_class_table,
+    regression_metrics,
+)
+from bertpar.evaluation.outputs import describe_output
+from bertpar.events import EvaluateJob, EvaluateResult
+from bertpar.metric_names import main_metric
+from bertpar.store import Bundle, Store
+
+REPORT_FILE = "report.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+CONFUSION_FILE = "confusion_matrix.png"
+_MODEL_SUFFIXES = (".json", ".safetensors")  # of a checkpoint's files: not its training state
+
+
+def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
+    """Score the checkpoint on the test split, publish the result, and log it and the model to MLflow.
+
+    Everything can be repeated: a published evaluation is taken as it is, and MLflow gets the same rows again.
+
+    Raises:
+        CorruptError: checkpoint, snapshot or tokenizer are missing or damaged.
+        TrackingError: MLflow cannot be reached or refuses; what was computed stays published.
+    """
+    bundle = _find_intact(job, store, emit) or _compute(job, store, emit)
+    folder = store.fetch(bundle.key, digest=bundle.digest)
+    metrics: dict[str, float] = json.loads((folder / REPORT_FILE).read_bytes())["metrics"]
+    uri, run_id = job.tracking.uri, job.mlflow_run_id
+    rows = [
+        tracking.MetricRow(key=key, value=value, step=job.checkpoint.step, timestamp_ms=job.timestamp_ms)
+        for key, value in metrics.items()
+    ]
+    tracking.log_artifacts(uri, run_id, [folder / name for name in bundle.files], "evaluation")
+    _log_model(job, store)
+    tracking.log_rows(uri, run_id, rows)  # last: who sees the score finds the files too
+    return EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
+
+
+def _key(job: EvaluateJob) -> str:
+    return f"runs/{job.run_id}/evaluation/{job.checkpoint.digest[:16]}"
+
+
+def _find_intact(job: EvaluateJob, store: Store, emit: Emit) -> Bundle | None:
+    bundle = store.find(_key(job))
+    if bundle is None:
+        return None
+    try:
+        store.fetch(bundle.key, digest=bundle.digest)
+    except CorruptError as error:
+        emit("note", f"{error}; it is made again")
+        store.remove(bundle.key)
+        return None
+    return bundle
+
+
+def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
+    split = open_split(store, job.snapshot, "test")
+    trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint)
+    logits_NC = predict_logits(
+        trained.model,
+        split,
+        batch_size=trained.spec.trainer.eval_batch_size,
+        pad_token_id=trained.pad_token_id,
+        task=job.snapshot.task,
+        on_progress=progress_reporter(emit, "evaluating"),
+    )
+    labels_N = np.array([split.example(i)["label"] for i in range(len(split))])
+    report = _report(job, logits_NC, labels_N)
+
+    def fill(folder: Path) -> None:
+        with (folder / PREDICTIONS_FILE).open("w", encoding="utf-8") as file:
+            for row in _prediction_rows(split, logits_NC, labels_N, job.snapshot.label_names):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if job.snapshot.task == "classification":
+            draw_confusion_matrix(
+                np.array(report["confusion_matrix"]),
+                job.snapshot.label_names,
+                _title(job, report),
+                folder / CONFUSION_FILE,
+            )
+        (folder / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    return store.publish(_key(job), fill, {"run_id": job.run_id, "checkpoint": job.checkpoint.key})
+
+
+def _report(
+    job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any]
+) -> dict[str, Any]:
+    task, names = job.snapshot.task, job.snapshot.label_names
+    details: dict[str, Any] = {}
+    if task == "classification":
+        predicted_N = logits_NC.argmax(axis=1)
+        metrics = classification_metrics(logits_NC, labels_N)
+        low, high = accuracy_interval(int((predicted_N == labels_N).sum()), len(labels_N))
+        details["per_class"] = [asdict(row) for row in per_class_table(predicted_N, labels_N, names)]
+        details["confusion_matrix"] = confusion_counts(predicted_N, labels_N, len(names)).tolist()
+    else:
+        metrics = regression_metrics(logits_NC[:, 0], labels_N)
+        low, high = pearson_interval(logits_NC[:, 0], labels_N)
+    main = main_metric(task)
+    metrics |= {f"{main}_low": low, f"{main}_high": high}
+    return {
+        "run_id": job.run_id,
+        "checkpoint": {
+            "key": job.checkpoint.key,
+            "digest": job.checkpoint.digest,
+            "step": job.checkpoint.step,
+        },
+        "snapshot": {"key": job.snapshot.key, "digest": job.snapshot.digest},
+        "task": task,
+        "split": "test",
+        "num_examples": len(labels_N),
+        "metrics": {f"test/{name}": value for name, value in metrics.items()},
+        "interval": {
+            "metric": f"test/{main}",
+            "low": low,
+            "high": high,
+            "confidence": CONFIDENCE,
+            "method": "percentile bootstrap",
+            "num_resamples": NUM_RESAMPLES,
+        },
+        **details,
+    }
+
+
+def _title(job: EvaluateJob, report: dict[str, Any]) -> str:
+    metrics = report["metrics"]
+    interval = f"{metrics['test/accuracy_low']:.3f} to {metrics['test/accuracy_high']:.3f}"
+    return f"{job.run_id}, step {job.checkpoint.step}: accuracy {metrics['test/accuracy']:.3f} ({interval})"
+
+
+def _prediction_rows(
+    split: SplitData, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any], names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    for i in range(len(split)):
+        row: dict[str, Any] = {"row_id": split.row_id(i), "text": split.text(i)}
+        if (pair := split.text_pair(i)) is not None:
+            row["text_pair"] = pair
+        row["label"] = names[labels_N[i]] if names else float(labels_N[i])
+        yield row | describe_output(logits_NC[i], names, label_key="predicted")
+
+
+def _log_model(job: EvaluateJob, store: Store) -> None:
+    """Log checkpoint and tokenizer as one folder that `from_pretrained` reads, without the training state."""
+    for key, suffixes in ((job.checkpoint.key, _MODEL_SUFFIXES), (job.snapshot.tokenizer_key, ("",))):
+        folder = store.fetch(key)
+        bundle = store.find(key)
+        assert bundle is not None
+        files = [folder / name for name in bundle.files if name.endswith(suffixes)]
+        tracking.log_artifacts(job.tracking.uri, job.mlflow_run_id, files, "model")

@@ -1,0 +1,78 @@
+"""A checkpoint, ready to predict: what evaluation and prediction start from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bertpar.codec import fetch_spec
+from bertpar.errors import CorruptError
+from bertpar.events import CheckpointRef, SnapshotRef
+from bertpar.models import load_tokenizer
+from bertpar.spec import RunSpec
+from bertpar.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Emit = Callable[[str, Any], None]
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A checkpoint's model in float32, on the GPU where there is one, with tokenizer and RunSpec."""
+
+    spec: RunSpec
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pad_token_id: int
+
+
+def load_trained_model(
+    store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef
+) -> TrainedModel:
+    """Return the checkpoint's model, and set torch's threads to `trainer.num_threads`: bits depend on them.
+
+    Raises:
+        CorruptError: a bundle is missing, damaged, or another one than the reference says; or the checkpoint
+            does not have one output per label name.
+    """
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    spec = fetch_spec(store, spec_key)
+    folder = store.fetch(checkpoint.key, digest=checkpoint.digest)
+    tokenizer = load_tokenizer(store.fetch(snapshot.tokenizer_key))
+    torch.set_num_threads(spec.trainer.num_threads)
+    logging.disable_progress_bar()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    if model.config.num_labels != (num_outputs := max(1, len(snapshot.label_names))):
+        raise CorruptError(
+            f"{checkpoint.key} has {model.config.num_labels} outputs, but {snapshot.key} needs "
+            f"{num_outputs}: checkpoint and snapshot are not of the same run"
+        )
+    return TrainedModel(
+        spec=spec,
+        model=model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        tokenizer=tokenizer,
+        pad_token_id=tokenizer.pad_token_id or 0,
+    )
+
+
+def progress_reporter(emit: Emit, phase: str) -> Callable[[int, int], None]:
+    """Return an `on_progress` that emits a "progress" event twice a second at most, and at the end."""
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or now - last >= _PROGRESS_SECONDS:
+            last = now
+            emit("progress", {"phase": phase, "done": done, "total": total})
+
+    return report
