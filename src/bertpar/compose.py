@@ -163,8 +163,7 @@ def _read_data(reader: Reader) -> DataSpec:
         max_length=reader.integer("max_length", minimum=4),
     )
     reader.refuse_unknown()
-    if data.source == "files":
-        reader.add_problems(check_files(data))
+    reader.add_problems(check_files(data))
     return data
 
 

@@ -18,6 +18,7 @@ from bertpar.observe import SweepView, observe
 from bertpar.paths import Home
 from bertpar.render import PlainLog, final_report, live_table
 
+_PLAIN_WIDTH = 200
 _SAY_AWAY_EVERY_SECONDS = 30.0
 
 
@@ -30,6 +31,12 @@ def announce(sweep_id: str, num_runs: int, options: SweepOptions) -> None:
     sys.stdout.flush()
 
 
+def make_console() -> Console:
+    """Return a console for standard output, wide enough for whole lines where it is not a terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
 async def follow_runs(
     client: Client, sweep_id: str, indices: Set[int] | None, poll_seconds: float, home: Home
 ) -> SweepView:
@@ -37,7 +44,7 @@ async def follow_runs(
 
     An outage of Temporal is said and waited out.
     """
-    console = Console()
+    console = make_console()
     view = await _observe_patiently(client, sweep_id, poll_seconds)
     announce(sweep_id, len(view.runs), view.sweep.options)
     log = PlainLog(console.is_terminal)
@@ -54,7 +61,7 @@ async def follow_runs(
                 break
             await asyncio.sleep(poll_seconds)
             view = await _observe_patiently(client, sweep_id, poll_seconds)
-    console.print(final_report(view, indices, home), highlight=False)
+    console.print(final_report(view, indices, home), highlight=False, soft_wrap=True)
     return view
 
 

@@ -111,6 +111,8 @@ class Store:
                 fill(folder)
                 bundle = Bundle(key=key, files=_seal(folder), meta=meta or {})
                 _write_durably(folder / MANIFEST, _manifest_bytes(bundle))
+                if (there := self.find(key)) is not None:
+                    return there
                 if self._local_root is None:
                     self._upload(folder, bundle)
                 return self._commit(folder, bundle)
@@ -171,8 +173,6 @@ class Store:
 
     def _commit(self, folder: Path, bundle: Bundle) -> Bundle:
         target = self._path(bundle.key)
-        if self._local_root is not None and (there := self.find(bundle.key)) is not None:
-            return there
         if target.exists():  # an uncommitted or, in a cache, an outdated folder
             target.rename(target.with_name(f".old-{target.name}-{uuid.uuid4().hex[:8]}"))
         try:

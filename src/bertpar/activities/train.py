@@ -15,7 +15,9 @@ from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, TrainJob, TrainRes
 @activity.defn
 async def train(job: TrainJob) -> TrainResult:
     """Train in a process of its own; signal each durable checkpoint to the workflow before going on to the next event."""
-    workflow = activity.client().get_workflow_handle(activity.info().workflow_id)
+    workflow_id = activity.info().workflow_id
+    assert workflow_id is not None
+    workflow = activity.client().get_workflow_handle(workflow_id)
 
     async def on_event(kind: str, value: Any) -> None:
         if kind == "checkpoint":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def temporal_options(command: Callable[..., None]) -> Callable[..., None]:
+def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
     """Let a command say which cluster it means; without these it is the environment's, else the local stack."""
     for option in (
         click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key)."),
@@ -59,8 +59,7 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
         else:
             print_stack(description)
         return 0
-    from rich.console import Console
-
+    from bertpar.follow import make_console
     from bertpar.observe import observe
     from bertpar.render import live_table
 
@@ -68,7 +67,7 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
     if as_json:
         click.echo(json.dumps(view.as_json(), indent=1))
     else:
-        console = Console()
+        console = make_console()
         console.print(f"sweep {view.sweep.sweep_id}: {view.sweep.status}", highlight=False)
         console.print(live_table(view), highlight=False)
     return 0 if view.sweep.status in ("running", "completed") else 1

@@ -8,6 +8,7 @@ import warnings
 
 import pytorch_lightning as pl
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import open_split
@@ -103,6 +104,8 @@ def _checkpoint_of(state: TrainingState, step: int) -> CheckpointRef:
 def _configure_process(spec: RunSpec) -> None:
     """Fix everything about this process that the bits of the result depend on."""
     torch.set_num_threads(spec.trainer.num_threads)
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:  # can be set once in a process
+        torch.set_num_interop_threads(1)
+    disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

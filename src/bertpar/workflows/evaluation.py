@@ -32,7 +32,7 @@ class EvaluationWorkflow:
 
     async def _evaluate(self, job: EvaluationInput) -> EvaluateResult:
         options = job.options
-        return await workflow.execute_activity(
+        result: EvaluateResult = await workflow.execute_activity(
             "evaluate",
             EvaluateJob(
                 store_root=options.store_root,

@@ -16,7 +16,7 @@ class InferenceWorkflow:
     @workflow.run
     async def run(self, job: InferenceInput) -> PredictResult:
         """Return where the predictions lie in the store."""
-        return await workflow.execute_activity(
+        result: PredictResult = await workflow.execute_activity(
             "predict",
             job.job,
             result_type=PredictResult,

