@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING
 
 from bertpar import stack
-from bertpar.errors import ConfigError, ConnectionFailedError
+from bertpar.errors import ConfigError, ConnectionFailedError, StackError
 from bertpar.paths import Home
 from bertpar.spec import TemporalSpec
-from bertpar.stack.control import OnWait
-from bertpar.stack.record import NAMESPACE
+from bertpar.stack.control import OnWait, log_tail
+from bertpar.stack.record import NAMESPACE, TEMPORAL
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -23,6 +23,7 @@ DEFAULT_EVAL_QUEUE = "bert-eval-task-queue"
 
 _CLOUD_HOSTS = (".tmprl.cloud", ".api.temporal.io")
 _CONNECT_SECONDS = 8.0
+_LOCAL_PATIENCE_SECONDS = 20.0
 
 
 def temporal_spec(
@@ -68,12 +69,12 @@ async def connect(temporal: TemporalSpec, home: Home, *, on_wait: OnWait = lambd
     if not uses_local_stack(temporal):
         return await connect_to_cluster(temporal.address, temporal.namespace, temporal.profile)
     _check_fits_local_stack(temporal)
-    running = await asyncio.to_thread(stack.ensure_up, home, on_wait=on_wait)
+    client, running = await _connect_to_local_stack(home, on_wait)
     if stack.runs_other_code(running):
         on_wait(
             "bertpar's code has changed since the local stack started; to load it: bertpar down, bertpar up"
         )
-    return await connect_to_address(running.temporal_address, NAMESPACE)
+    return client
 
 
 async def connect_to_cluster(address: str | None, namespace: str | None, profile: str | None) -> Client:
@@ -154,6 +155,19 @@ def load_profile(name: str | None) -> ClientConfigProfile:
             f"temporal.profile={name or 'default'} cannot be loaded from Temporal's client "
             f"configuration: {error}"
         ) from error
+
+
+async def _connect_to_local_stack(home: Home, on_wait: OnWait) -> tuple[Client, stack.Stack]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _LOCAL_PATIENCE_SECONDS
+    while True:
+        running = await asyncio.to_thread(stack.ensure_up, home, on_wait=on_wait)
+        try:
+            return await connect_to_address(running.temporal_address, NAMESPACE), running
+        except ConnectionFailedError as error:  # its server has just died, and is being started again
+            if loop.time() > deadline:
+                raise StackError(f"the local stack is up, but: {error}{log_tail(home, TEMPORAL)}") from error
+        await asyncio.sleep(0.1)
 
 
 def _check_fits_local_stack(temporal: TemporalSpec) -> None:

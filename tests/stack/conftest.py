@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         patch.setenv("TEMPORAL_CONFIG_FILE", str(root / "none.toml"))
         home = Home(root)
         home.mlflow_db.touch()
-        (root / "mlflow.db.version").write_text(metadata.version("mlflow"))
         yield home
         stack.down(home)
         assert processes_of(home) == []

@@ -110,6 +110,14 @@ async def test_an_address_that_never_answers_is_given_up_within_seconds(
             await connect(temporal_spec(address), home)
 
 
+async def test_a_command_connects_through_a_restart_of_the_server(home: Home) -> None:
+    before = stack.ensure_up(home)
+    os.kill(before.pids["temporal"], signal.SIGKILL)
+    client = await connect(temporal_spec(), home)
+    assert await client.count_workflows() is not None
+    assert restarted(home, "temporal", before.pids["temporal"]).temporal_address == before.temporal_address
+
+
 @pytest.mark.parametrize("role", ["training_worker", "eval_worker", "temporal"])
 def test_a_killed_service_is_started_again(home: Home, role: str) -> None:
     before = stack.ensure_up(home)

@@ -15,8 +15,12 @@ from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.stack.child import kill_leftovers
 from bertpar.stack.ports import is_serving
 from bertpar.stack.record import (
+    EVAL_WORKER,
     MLFLOW,
+    MLFLOW_INIT,
     SUPERVISOR,
+    TEMPORAL,
+    TRAINING_WORKER,
     Stack,
     current_record,
     is_locked,
@@ -194,7 +198,7 @@ def _check_agrees(stack: Stack, given: Settings) -> None:
 
 def _check_hope(home: Home, stack: Stack) -> None:
     for role, num_failures in stack.failures.items():
-        if role != MLFLOW and num_failures >= _HOPELESS_FAILURES:
+        if role not in (MLFLOW, MLFLOW_INIT) and num_failures >= _HOPELESS_FAILURES:
             raise StackError(f"{role} of the local stack ends again and again.{log_tail(home, role)}")
 
 
@@ -212,8 +216,6 @@ def _timed_out(home: Home, stack: Stack | None, timeout_seconds: float) -> Stack
     if stack.state == "stopping":
         return StackError(f"{waited}: another command is stopping it. Try again.")
     if not is_serving(stack.temporal_port):
-        return StackError(f"{waited}: its Temporal server does not answer.{log_tail(home, 'temporal')}")
-    logs = "".join(
-        log_tail(home, role) for role in stack.pids if role not in (SUPERVISOR, MLFLOW, "temporal")
-    )
+        return StackError(f"{waited}: its Temporal server does not answer.{log_tail(home, TEMPORAL)}")
+    logs = "".join(log_tail(home, role) for role in stack.pids if role in (EVAL_WORKER, TRAINING_WORKER))
     return StackError(f"{waited}: its server answers, but a worker is missing.{logs}")

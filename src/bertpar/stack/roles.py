@@ -135,7 +135,7 @@ def _worker_role(
 
 
 def mlflow_init_role(home: Home, env: Mapping[str, str]) -> Role:
-    """Make MLflow's database, once and alone: two processes that both make its tables crash each other."""
+    """Make MLflow's database ahead of its first use, which would otherwise wait seconds for it."""
     code = (
         "from bertpar.paths import home; from bertpar.tracking import initialise_local_database; "
         "initialise_local_database(home())"

@@ -15,7 +15,6 @@ import sys
 import time
 import uuid
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 from bertpar.errors import BertparError, StackError
@@ -40,6 +39,8 @@ from bertpar.stack.record import (
 from bertpar.stack.settings import Settings, code_digest, default_training_slots
 
 _TICK_SECONDS = {"starting": 0.05, "up": 1.0}
+_REQUIRED = frozenset({TEMPORAL, EVAL_WORKER, TRAINING_WORKER})
+"""What the stack needs to be up."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
 
 
@@ -135,7 +136,7 @@ class Supervisor:
             roles.temporal_role(self._home, self._stack, self._executable, self._env),
             *roles.worker_roles(self._home, self._stack, self._env),
         ]
-        if not self._is_mlflow_database_made():
+        if not self._home.mlflow_db.exists():  # it appears whole
             service_roles.append(roles.mlflow_init_role(self._home, self._env))
         self._children = {role.name: Child(role) for role in service_roles}
 
@@ -147,11 +148,8 @@ class Supervisor:
 
     def _publish(self) -> None:
         """Write down what runs now."""
-        init = self._children.get(MLFLOW_INIT)
-        if init is not None and init.done:
-            self._mlflow_mark.write_text(metadata.version("mlflow"), encoding="utf-8")
         page = self._children.get(MLFLOW)
-        required = [child for name, child in self._children.items() if name != MLFLOW]
+        required = [child for name, child in self._children.items() if name in _REQUIRED]
         self._stack = replace(
             self._stack,
             state="up" if all(child.ready for child in required) else "starting",
@@ -188,18 +186,6 @@ class Supervisor:
         self._stack = replace(self._stack, state="down", pids={}, failures={}, mlflow_ui=None)
         write_record(self._home, self._stack)
         _say("stopped")
-
-    @property
-    def _mlflow_mark(self) -> Path:
-        return self._home.root / "mlflow.db.version"
-
-    def _is_mlflow_database_made(self) -> bool:
-        """Say whether this very MLflow has once made, or brought up to date, the whole database."""
-        try:
-            made_by = self._mlflow_mark.read_text(encoding="utf-8")
-        except OSError:
-            return False
-        return self._home.mlflow_db.exists() and made_by == metadata.version("mlflow")
 
     def _note_versions(self) -> None:
         """Record which Temporal wrote the database, and say so when this is another one."""
