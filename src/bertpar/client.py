@@ -26,9 +26,7 @@ _CONNECT_SECONDS = 8.0
 _LOCAL_PATIENCE_SECONDS = 20.0
 
 
-def temporal_spec(
-    address: str | None = None, namespace: str | None = None, profile: str | None = None
-) -> TemporalSpec:
+def temporal_spec(address: str | None = None, namespace: str | None = None, profile: str | None = None) -> TemporalSpec:
     """Return the TemporalSpec of a command that only looks at a cluster and starts no sweep."""
     return TemporalSpec(
         address=address,
@@ -71,9 +69,7 @@ async def connect(temporal: TemporalSpec, home: Home, *, on_wait: OnWait = lambd
     _check_fits_local_stack(temporal)
     client, running = await _connect_to_local_stack(home, on_wait)
     if stack.runs_other_code(running):
-        on_wait(
-            "bertpar's code has changed since the local stack started; to load it: bertpar down, bertpar up"
-        )
+        on_wait("bertpar's code has changed since the local stack started; to load it: bertpar down, bertpar up")
     return client
 
 
@@ -86,15 +82,11 @@ async def connect_to_cluster(address: str | None, namespace: str | None, profile
     """
     loaded = load_profile(profile)
     if not (address := address or loaded.address):
-        raise ConfigError(
-            "no Temporal address: temporal.address, TEMPORAL_ADDRESS and Temporal's profile name none."
-        )
+        raise ConfigError("no Temporal address: temporal.address, TEMPORAL_ADDRESS and Temporal's profile name none.")
     return await connect_to_address(address, namespace or loaded.namespace or "default", loaded)
 
 
-async def connect_to_address(
-    address: str, namespace: str, profile: ClientConfigProfile | None = None
-) -> Client:
+async def connect_to_address(address: str, namespace: str, profile: ClientConfigProfile | None = None) -> Client:
     """Return a client with bertpar's data converter, the namespace checked. `profile` adds TLS and keys.
 
     Raises:
@@ -152,8 +144,7 @@ def load_profile(name: str | None) -> ClientConfigProfile:
         return ClientConfigProfile.load(name)
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigError(
-            f"temporal.profile={name or 'default'} cannot be loaded from Temporal's client "
-            f"configuration: {error}"
+            f"temporal.profile={name or 'default'} cannot be loaded from Temporal's client configuration: {error}"
         ) from error
 
 
@@ -182,9 +173,7 @@ def _check_fits_local_stack(temporal: TemporalSpec) -> None:
     if temporal.namespace not in (None, NAMESPACE):
         problems.append(f"temporal.namespace={temporal.namespace}: the local stack has only {NAMESPACE!r}.")
     if problems:
-        raise ConfigError(
-            "\n".join([*problems, "Leave it out, or name your cluster: temporal.address=host:port"])
-        )
+        raise ConfigError("\n".join([*problems, "Leave it out, or name your cluster: temporal.address=host:port"]))
 
 
 def _gist(error: Exception) -> str:

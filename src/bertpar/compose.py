@@ -49,9 +49,7 @@ class SweepSpec:
     store_root: str
 
 
-def compose_runs(
-    configs: Sequence[DictConfig], labels: Sequence[str], home: Home
-) -> tuple[SweepSpec, list[RunSpec]]:
+def compose_runs(configs: Sequence[DictConfig], labels: Sequence[str], home: Home) -> tuple[SweepSpec, list[RunSpec]]:
     """Return the sweep's and every run's specification.
 
     Raises:

@@ -340,4 +340,3 @@ class SweepStatus:
     runs: tuple[RunState, ...]
     mlflow: MlflowRun | None
     options: SweepOptions
-

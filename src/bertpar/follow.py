@@ -78,6 +78,9 @@ async def _observe_patiently(client: Client, sweep_id: str, poll_seconds: float)
             return await observe(client, sweep_id)
         except RPCError as error:
             if time.monotonic() - said > _SAY_AWAY_EVERY_SECONDS:
-                print(f"waiting for Temporal ({error.message}); the sweep goes on without this client", file=sys.stderr)
+                print(
+                    f"waiting for Temporal ({error.message}); the sweep goes on without this client",
+                    file=sys.stderr,
+                )
                 said = time.monotonic()
             await asyncio.sleep(max(1.0, poll_seconds))

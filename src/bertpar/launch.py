@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -60,9 +61,7 @@ def _run_here(config: DictConfig) -> None:
 class Session:
     """One multirun: every batch that Hydra's sweeper launches becomes a part of the same sweep."""
 
-    def __init__(
-        self, hydra_context: HydraContext, config: DictConfig, *, detach: bool, poll_seconds: float
-    ) -> None:
+    def __init__(self, hydra_context: HydraContext, config: DictConfig, *, detach: bool, poll_seconds: float) -> None:
         self._loader = hydra_context.config_loader
         self._config = config
         self._detach = detach
@@ -152,7 +151,7 @@ class Session:
             overrides=list(configs[position].hydra.overrides.task),
             cfg=tasks[position],
             hydra_cfg=OmegaConf.masked_copy(configs[position], "hydra"),
-            working_dir=os.getcwd(),
+            working_dir=str(Path.cwd()),
             task_name=configs[position].hydra.job.name,
             status=JobStatus.COMPLETED,
         )

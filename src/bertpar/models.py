@@ -94,9 +94,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # OSError, ValueError, or whatever a broken file makes a tokenizer raise
-        raise ModelError(
-            f"model.path: the tokenizer in {folder} cannot be loaded: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"model.path: the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"model.path: {folder} has no fast tokenizer. Convert it once, to a tokenizer.json.")
     ids = tokenizer(_PLAIN_TEXT, add_special_tokens=False)["input_ids"]
@@ -131,9 +129,7 @@ def load_classifier(
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"model.path: {folder / CONFIG_FILE} cannot be read: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"model.path: {folder / CONFIG_FILE} cannot be read: {_first_line(error)}") from error
     if model.num_layers is not None:
         config.num_hidden_layers = _checked_num_layers(model.num_layers, config)
     config.num_labels = num_labels
@@ -234,9 +230,7 @@ def _download(model: ModelSpec) -> Path:
 
 def _check_folder(model: ModelSpec, folder: Path) -> None:
     if not folder.is_dir():
-        raise ModelError(
-            f"model.path={model.path}: there is no folder {folder}. Give one with a saved model."
-        )
+        raise ModelError(f"model.path={model.path}: there is no folder {folder}. Give one with a saved model.")
     missing = []
     if not (folder / CONFIG_FILE).is_file():
         missing.append(CONFIG_FILE)

@@ -52,7 +52,15 @@ async def run_job(kind: str, job: Any, on_event: EventHandler, *, log_file: Path
         try:
             with log_file.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "bertpar.jobs", kind, str(job_file), str(write_end), str(os.getpid())),
+                    *(
+                        sys.executable,
+                        "-m",
+                        "bertpar.jobs",
+                        kind,
+                        str(job_file),
+                        str(write_end),
+                        str(os.getpid()),
+                    ),
                     pass_fds=(write_end,),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
@@ -67,9 +75,7 @@ async def run_job(kind: str, job: Any, on_event: EventHandler, *, log_file: Path
             await stop_group(process)
 
 
-async def _relay(
-    process: asyncio.subprocess.Process, read_end: int, on_event: EventHandler, log_file: Path
-) -> Any:
+async def _relay(process: asyncio.subprocess.Process, read_end: int, on_event: EventHandler, log_file: Path) -> Any:
     reader = asyncio.StreamReader(limit=2**24)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")

@@ -14,7 +14,13 @@ from bertpar.observe import RunView, SweepView
 from bertpar.paths import Home
 from bertpar.workflows.planning import rank
 
-_STYLES = {"completed": "green", "failed": "bold red", "cancelled": "yellow", "training": "cyan", "evaluating": "blue"}
+_STYLES = {
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "training": "cyan",
+    "evaluating": "blue",
+}
 _MAX_LIVE_ROWS = 30
 
 
@@ -112,7 +118,10 @@ class PlainLog:
         if self._beside_table:
             return
         if state.status in ("training", "evaluating", "cancelled"):
-            yield f"{run.status} {state.attempt}", run.status + (f", attempt {state.attempt}" if state.attempt else "")
+            yield (
+                f"{run.status} {state.attempt}",
+                run.status + (f", attempt {state.attempt}" if state.attempt else ""),
+            )
         progress = run.progress
         if progress and progress.total_steps and progress.step:
             share = progress.step * self._STEPS_PER_LINE // progress.total_steps

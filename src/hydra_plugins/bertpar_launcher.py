@@ -35,7 +35,7 @@ class BertparLauncher(Launcher):
     def __init__(self, detach: bool, poll_seconds: float) -> None:
         self.detach = detach
         self.poll_seconds = poll_seconds
-        self._session: "Session | None" = None
+        self._session: Session | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._hydra_context = hydra_context

@@ -47,7 +47,14 @@ SPEC = RunSpec(
     model=TINY,
     data=REVIEWS,
     optim=OptimSpec(
-        lr=1e-3, weight_decay=0.01, beta1=0.9, beta2=0.999, eps=1e-8, warmup_ratio=0.2, schedule="linear", clip=1.0
+        lr=1e-3,
+        weight_decay=0.01,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-8,
+        warmup_ratio=0.2,
+        schedule="linear",
+        clip=1.0,
     ),
     trainer=TrainerSpec(
         max_epochs=2,
@@ -115,12 +122,15 @@ class Lab:
         for attempt, step in enumerate(kills, start=1):
             with pytest.raises(Killed):
                 self.train(
-                    spec, run_id, attempt=attempt, resume_from=resume, kill_at_step=step, mlflow_run_id=mlflow_run_id
+                    spec,
+                    run_id,
+                    attempt=attempt,
+                    resume_from=resume,
+                    kill_at_step=step,
+                    mlflow_run_id=mlflow_run_id,
                 )
             resume = (self.saved(run_id, step), *resume)
-        return self.train(
-            spec, run_id, attempt=len(kills) + 1, resume_from=resume, mlflow_run_id=mlflow_run_id
-        )
+        return self.train(spec, run_id, attempt=len(kills) + 1, resume_from=resume, mlflow_run_id=mlflow_run_id)
 
     def saved(self, run_id: str, step: int) -> CheckpointRef:
         found = [v.checkpoint for _, v in self.events if isinstance(v, CheckpointSaved)]
@@ -153,5 +163,3 @@ def with_trainer(spec: RunSpec, **changes: Any) -> RunSpec:
 
 def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-

@@ -40,7 +40,7 @@ def test_a_run_killed_after_every_checkpoint_equals_the_uninterrupted_one(lab: L
     spec: RunSpec = VARIANTS[name]
     whole = lab.train(spec, f"whole-{name}")
     steps = sorted({v.checkpoint.step for v in checkpoints(lab, f"whole-{name}")})
-    assert len(steps) > 3
+    assert len(steps) >= 3
     killed = lab.train_with_kills(spec, f"killed-{name}", steps[:-1])
     assert outcome(killed) == outcome(whole)
     assert same_weights(lab.weights(killed.last), lab.weights(whole.last))

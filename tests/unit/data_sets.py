@@ -54,10 +54,7 @@ def packaged_spec(**changes: Any) -> DataSpec:
 def reviews(count: int, share_positive: float = 0.5, prefix: str = "review") -> list[dict[str, Any]]:
     """Return `count` different rows, the positive ones first: sorted by label, as many real files are."""
     num_positive = round(share_positive * count)
-    return [
-        {"text": f"{prefix} {i}: a film", "label": "good" if i < num_positive else "bad"}
-        for i in range(count)
-    ]
+    return [{"text": f"{prefix} {i}: a film", "label": "good" if i < num_positive else "bad"} for i in range(count)]
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:

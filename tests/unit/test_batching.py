@@ -104,8 +104,6 @@ def test_dropout_is_off_and_progress_counts_examples() -> None:
 def test_bf16_is_near_fp32_but_not_the_same() -> None:
     model, examples = tiny_bert(), Examples([5, 6, 7, 8])
     fp32 = predict_logits(model, examples, batch_size=4, pad_token_id=0, task="classification")
-    bf16 = predict_logits(
-        model, examples, batch_size=4, pad_token_id=0, task="classification", precision="bf16"
-    )
+    bf16 = predict_logits(model, examples, batch_size=4, pad_token_id=0, task="classification", precision="bf16")
     assert not np.array_equal(fp32, bf16)
     np.testing.assert_allclose(fp32, bf16, atol=0.5)

@@ -240,9 +240,7 @@ def test_duplicate_ids_are_told_by_row(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": "1", "id": i} for i in (1, 2, 1)]
     data = data_spec(write_csv(tmp_path / "a.csv", rows), id_column="id")
     refused(data, "data.id_column=id", "'1'", "rows 1 (line 2), 3 (line 4)")
-    assert read(data_spec(tmp_path / "a.csv")).row_ids == ["1", "2", "3"], (
-        "without the column, rows are numbered"
-    )
+    assert read(data_spec(tmp_path / "a.csv")).row_ids == ["1", "2", "3"], "without the column, rows are numbered"
 
 
 def test_all_problems_of_a_file_are_told_together(tmp_path: Path) -> None:

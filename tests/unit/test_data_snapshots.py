@@ -53,12 +53,8 @@ def test_the_same_content_is_found_and_nothing_is_written_again(store: Store, da
     assert notes == [("note", f"{first.key} is there already: 8 test, 24 train, 8 validation")]
 
 
-def test_the_key_does_not_depend_on_names_paths_or_unused_columns(
-    store: Store, data: DataSpec, tmp_path: Path
-) -> None:
-    rows = [
-        {"unused": i, "sentence": row["text"], "label": row["label"]} for i, row in enumerate(reviews(40))
-    ]
+def test_the_key_does_not_depend_on_names_paths_or_unused_columns(store: Store, data: DataSpec, tmp_path: Path) -> None:
+    rows = [{"unused": i, "sentence": row["text"], "label": row["label"]} for i, row in enumerate(reviews(40))]
     moved = write_csv(tmp_path / "moved.csv", rows)
     same = replace(data, name="other", train_file=str(moved), text_column="sentence")
     assert make_snapshot(same, replace(TINY, num_layers=1), store) == make_snapshot(data, TINY, store)
@@ -210,9 +206,7 @@ def test_pairs_are_truncated_longest_first_and_keep_both_texts(store: Store, tmp
     assert len(example["input_ids"]) == len(types) == 12
     tokenizer = load_tokenizer(resolve_model(TINY))
     second = [token for token, kind in zip(example["input_ids"], types, strict=True) if kind == 1]
-    assert second == tokenizer(train.text_pair(0), add_special_tokens=False)["input_ids"] + [
-        tokenizer.sep_token_id
-    ]
+    assert second == tokenizer(train.text_pair(0), add_special_tokens=False)["input_ids"] + [tokenizer.sep_token_id]
     assert "train: 12 of 12 are cut to data.max_length=12 tokens" in notes
 
 
@@ -221,9 +215,7 @@ def test_regression_labels_are_numbers(store: Store, tmp_path: Path) -> None:
     snapshot = make_snapshot(data_spec(write_csv(tmp_path / "a.csv", rows), task="regression"), TINY, store)
     assert snapshot.label_names == ()
     train = open_split(store, snapshot, "train")
-    assert [train.example(i)["label"] for i in range(12)] == [
-        (int(train.row_id(i)) - 1) / 4 for i in range(12)
-    ]
+    assert [train.example(i)["label"] for i in range(12)] == [(int(train.row_id(i)) - 1) / 4 for i in range(12)]
 
 
 def test_a_split_is_an_arrow_file_that_datasets_can_map(store: Store, data: DataSpec) -> None:
@@ -253,9 +245,7 @@ def test_another_snapshot_than_the_one_meant_is_refused(store: Store, data: Data
 # --- the model's part -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("model", "max_length", "most"), [(TINY, 129, 128), (MINILM, 513, 512), (TINY, 2, 128)]
-)
+@pytest.mark.parametrize(("model", "max_length", "most"), [(TINY, 129, 128), (MINILM, 513, 512), (TINY, 2, 128)])
 def test_max_length_must_fit_the_model(
     store: Store, data: DataSpec, model: ModelSpec, max_length: int, most: int
 ) -> None:

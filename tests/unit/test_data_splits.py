@@ -25,9 +25,7 @@ def split_rows(
     rows: dict[Split, Rows | None] = {"train": train, "validation": validation, "test": test}
     given = {
         split: check_examples(
-            RawTable(
-                where=f"data.{split}_file={split}.csv", columns={c: [r[c] for r in table] for c in table[0]}
-            ),
+            RawTable(where=f"data.{split}_file={split}.csv", columns={c: [r[c] for r in table] for c in table[0]}),
             data,
         )
         for split, table in rows.items()
@@ -159,9 +157,7 @@ def test_a_training_subset_keeps_every_class() -> None:
         ({"a": 7, "b": 2, "c": 1}, 10, {}, {"a": 7, "b": 2, "c": 1}),
     ],
 )
-def test_shares_add_up(
-    counts: dict[str, int], total: int, limits: dict[str, int], shares: dict[str, int]
-) -> None:
+def test_shares_add_up(counts: dict[str, int], total: int, limits: dict[str, int], shares: dict[str, int]) -> None:
     assert allocate(counts, total, **limits) == shares
 
 

@@ -24,7 +24,13 @@ def test_a_deterministic_failure_is_final_at_once(error_type: str) -> None:
 
 def test_a_crash_is_tried_again_with_growing_delay_up_to_the_limit() -> None:
     delays = [delay_before_retry(failure("ProcessDiedError"), n, 5) for n in range(1, 6)]
-    assert delays == [timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=4), timedelta(seconds=8), None]
+    assert delays == [
+        timedelta(seconds=1),
+        timedelta(seconds=2),
+        timedelta(seconds=4),
+        timedelta(seconds=8),
+        None,
+    ]
 
 
 def test_an_unknown_error_is_worth_another_try() -> None:

@@ -73,9 +73,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_models_name(monkeypatch: 
         "resolve_model(ModelSpec(name='hub', source='hub', path='org/name', revision='a' * 40))"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "ModelError: model.path=org/name" in done.stderr
     assert "model=local" in done.stderr
 
@@ -132,9 +130,7 @@ def test_the_tiny_model_is_made_once_however_many_ask_at_the_same_time() -> None
         "from bertpar.models import resolve_model; from bertpar.spec import ModelSpec\n"
         "print(resolve_model(ModelSpec(name='tiny', source='random', path='tiny')))"
     )
-    makers = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    makers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {maker.communicate()[0].strip() for maker in makers}
     assert [maker.returncode for maker in makers] == [0, 0]
     assert len(folders) == 1
@@ -175,9 +171,7 @@ def test_num_layers_keeps_the_first_layers_of_the_pretrained_model() -> None:
 @pytest.mark.parametrize("num_layers", [0, 3])
 def test_num_layers_out_of_range_is_refused_with_the_range(num_layers: int) -> None:
     with pytest.raises(ModelError, match=f"model.num_layers={num_layers} must be between 1 and 2"):
-        load_classifier(
-            replace(TINY, num_layers=num_layers), resolve_model(TINY), 2, LABELS, "classification", seed=0
-        )
+        load_classifier(replace(TINY, num_layers=num_layers), resolve_model(TINY), 2, LABELS, "classification", seed=0)
 
 
 def test_the_head_depends_on_the_seed_alone(saved_tiny: Path) -> None:

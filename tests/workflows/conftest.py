@@ -214,10 +214,21 @@ async def running_sweep(client: Client, script: Script, **options: object) -> As
     queue = sweep_options.eval_queue
     async with (
         make_worker(
-            "eval", client, queue=queue, num_slots=8, workflows=WORKFLOWS, activities=evaluation, max_cached_workflows=0
+            "eval",
+            client,
+            queue=queue,
+            num_slots=8,
+            workflows=WORKFLOWS,
+            activities=evaluation,
+            max_cached_workflows=0,
         ),
         make_worker(
-            "training", client, queue=sweep_options.training_queue, num_slots=8, workflows=[], activities=training
+            "training",
+            client,
+            queue=sweep_options.training_queue,
+            num_slots=8,
+            workflows=[],
+            activities=training,
         ),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)

@@ -8,7 +8,15 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import EvaluateJob, EvaluateResult, RunBatch, SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.events import (
+    EvaluateJob,
+    EvaluateResult,
+    RunBatch,
+    SnapshotJob,
+    SnapshotRef,
+    TrainJob,
+    TrainResult,
+)
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
@@ -76,9 +84,7 @@ async def test_evaluation_of_one_run_does_not_wait_for_another_training(client: 
         evaluated.set()
         return await evaluate_at_once(job)
 
-    async with running_sweep(
-        client, Script(train=train, evaluate=evaluate), heartbeat_timeout_seconds=60.0
-    ) as sweep:
+    async with running_sweep(client, Script(train=train, evaluate=evaluate), heartbeat_timeout_seconds=60.0) as sweep:
         status = await sweep.run(sweep.ref(0), sweep.ref(1))
     assert status.status == "completed"
 

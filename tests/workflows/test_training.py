@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, RunState, SweepStatus, TrainJob, TrainResult
+from bertpar.events import CHECKPOINT_SAVED, RunState, SweepStatus, TrainJob, TrainResult
 from bertpar.workflows import TrainingWorkflow
 from tests.workflows.conftest import Script, checkpoint, running_sweep, save, trained, until
 
@@ -84,7 +84,9 @@ async def test_progress_between_failures_renews_the_budget(client: Client) -> No
     assert (state.status, state.attempt) == ("completed", 5)
 
 
-async def test_a_signal_said_twice_changes_nothing_and_a_superseded_attempts_is_ignored(client: Client) -> None:
+async def test_a_signal_said_twice_changes_nothing_and_a_superseded_attempts_is_ignored(
+    client: Client,
+) -> None:
     go_on = asyncio.Event()
 
     async def train(job: TrainJob) -> TrainResult:

@@ -117,16 +117,12 @@ def ui(open_browser: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("kind", type=click.Choice(["training", "eval"]))
-@click.option(
-    "--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS or the Temporal profile."
-)
+@click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS or the Temporal profile.")
 @click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'.")
 @click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key).")
 @click.option("--queue", help="Task queue. Default: the one of this kind in conf/temporal/default.yaml.")
 @click.option("--slots", type=click.IntRange(min=1), help="Activities at once. Default: by GPUs or CPUs.")
-@click.option(
-    "--grace", type=float, default=10.0, show_default=True, help="Seconds that work has to end at a stop."
-)
+@click.option("--grace", type=float, default=10.0, show_default=True, help="Seconds that work has to end at a stop.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 def worker(kind: WorkerKind, **options: Any) -> None:
     """Work for a Temporal cluster until SIGTERM: `training` trains, `eval` does all the rest."""

@@ -25,9 +25,7 @@ def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
     for option in (
         click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key)."),
         click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'."),
-        click.option(
-            "--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS, else the local stack."
-        ),
+        click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS, else the local stack."),
     ):
         command = option(command)
     return command
@@ -38,9 +36,7 @@ def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable
     from bertpar.client import connect, temporal_spec
 
     async def run() -> T:
-        client = await connect(
-            temporal_spec(**where), paths.home(), on_wait=lambda text: click.echo(text, err=True)
-        )
+        client = await connect(temporal_spec(**where), paths.home(), on_wait=lambda text: click.echo(text, err=True))
         return await work(client)
 
     return asyncio.run(run())
@@ -119,9 +115,7 @@ def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
     for checkpoint in found:
         metrics = "  ".join(f"{key} {value:.4f}" for key, value in sorted(checkpoint.metrics.items()))
         size = f"{checkpoint.num_bytes / 1e6:.1f} MB"
-        click.echo(
-            f"step {checkpoint.step:>7}  attempt {checkpoint.attempt}  {size:>10}  {checkpoint.key}  {metrics}"
-        )
+        click.echo(f"step {checkpoint.step:>7}  attempt {checkpoint.attempt}  {size:>10}  {checkpoint.key}  {metrics}")
 
 
 @click.command()
@@ -150,9 +144,7 @@ def predict(
         raise click.UsageError(f"{len(texts)} --text but {len(pairs)} --text-pair")
     if out is not None and not out.resolve().parent.is_dir():
         raise DataError(f"--out {out}: folder {out.resolve().parent} does not exist")
-    examples: list[dict[str, Any]] = (
-        [{"text": text} for text in texts] if file is None else read_examples(file)
-    )
+    examples: list[dict[str, Any]] = [{"text": text} for text in texts] if file is None else read_examples(file)
     for example, pair in zip(examples, pairs, strict=False):
         example["text_pair"] = pair
     predicted = with_client(where, lambda client: predict(client, run, examples, paths.home().cache, step))
@@ -175,9 +167,7 @@ def ls(as_json: bool, limit: int, **where: str | None) -> None:
         found = []
         async for workflow in client.list_workflows("WorkflowType = 'CoordinatorWorkflow'", limit=limit):
             state = workflow.status.name.lower() if workflow.status is not None else "unknown"
-            found.append(
-                {"sweep_id": workflow.id, "status": state, "started": workflow.start_time.isoformat()}
-            )
+            found.append({"sweep_id": workflow.id, "status": state, "started": workflow.start_time.isoformat()})
         return found
 
     sweeps = with_client(where, listed)

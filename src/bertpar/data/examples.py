@@ -128,9 +128,7 @@ def _check_texts(table: RawTable, key: str, column: str, problems: list[str]) ->
             f"{values[others[0]]!r}. Choose another column, or write the values as text."
         )
     if broken:
-        problems.append(
-            f"{where} is not valid Unicode in {describe_rows(broken, table.lines)}. Correct these rows."
-        )
+        problems.append(f"{where} is not valid Unicode in {describe_rows(broken, table.lines)}. Correct these rows.")
     return values
 
 
@@ -139,9 +137,7 @@ def _check_labels(table: RawTable, column: str, task: Task, problems: list[str])
     rows = f"{table.where}: column {column!r} (data.label_column={column})"
     missing = [i for i, value in enumerate(values) if is_missing(value)]
     if missing:
-        problems.append(
-            f"{rows} has no label in {describe_rows(missing, table.lines)}. Label or remove these rows."
-        )
+        problems.append(f"{rows} has no label in {describe_rows(missing, table.lines)}. Label or remove these rows.")
     present = [i for i, value in enumerate(values) if not is_missing(value)]
     if task == "regression":
         numbers = [_number(value) for value in values]
@@ -206,9 +202,7 @@ def _first_fraction(names: list[str | None]) -> str | None:
     numbers = [_number(name) for name in names]
     if any(number is None for number in numbers):
         return None
-    return next(
-        (name for name, n in zip(names, numbers, strict=True) if n is not None and not n.is_integer()), None
-    )
+    return next((name for name, n in zip(names, numbers, strict=True) if n is not None and not n.is_integer()), None)
 
 
 def _is_unicode(text: str) -> bool:

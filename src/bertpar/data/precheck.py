@@ -82,9 +82,7 @@ def _check_packaged(data: DataSpec) -> list[str]:
     if data.path not in packaged.NAMES:
         return [unknown_packaged(data.path)]
     path = packaged.packaged_file(data.path)
-    return missing_columns(
-        data, read_text_table(path, path.name, max_rows=0).columns, f"data.path={data.path}"
-    )
+    return missing_columns(data, read_text_table(path, path.name, max_rows=0).columns, f"data.path={data.path}")
 
 
 def _check_file(data: DataSpec, split: Split, path: Path) -> list[str]:

@@ -33,9 +33,7 @@ _TOKENISE_BATCH = 1000
 Emit = Callable[[str, Any], None]
 
 
-def make_snapshot(
-    data: DataSpec, model: ModelSpec, store: Store, emit: Emit = lambda kind, value: None
-) -> SnapshotRef:
+def make_snapshot(data: DataSpec, model: ModelSpec, store: Store, emit: Emit = lambda kind, value: None) -> SnapshotRef:
     """Read, check, split and tokenise a dataset, publish it, and return where it is.
 
     A snapshot of the same content is found, not made again: neither by a later call nor by two at once.

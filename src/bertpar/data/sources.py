@@ -133,9 +133,7 @@ def _named_labels(values: list[Any], feature: Any) -> list[Any]:
     return [None if value is None or value == _UNLABELLED else names[value] for value in values]
 
 
-def _without_unlabelled_test(
-    given: dict[Split, RawTable], data: DataSpec
-) -> tuple[dict[Split, RawTable], list[str]]:
+def _without_unlabelled_test(given: dict[Split, RawTable], data: DataSpec) -> tuple[dict[Split, RawTable], list[str]]:
     def is_unlabelled(value: Any) -> bool:
         return is_missing(value) or value in (_UNLABELLED, str(_UNLABELLED))
 

@@ -146,9 +146,7 @@ def _rank(part: Part, i: int, split_seed: int) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _cut(
-    train: Part, ranks: dict[int, bytes], split: Split, fraction: float, num_rows: int
-) -> tuple[Part, Part]:
+def _cut(train: Part, ranks: dict[int, bytes], split: Split, fraction: float, num_rows: int) -> tuple[Part, Part]:
     """Take `fraction` of `num_rows` from `train`: return the new split and what is left."""
     total = round(fraction * num_rows)
     chosen = _choose(train, total, ranks, spare=1) if 0 < total < len(train.indices) else set()
@@ -169,11 +167,7 @@ def _subset(part: Part, split: Split, data: DataSpec) -> Part:
     if size is None:
         return part
     if not 1 <= size <= len(part.indices):
-        given = (
-            f"data.{split}_fraction"
-            if split != "train"
-            else "data.test_fraction and data.validation_fraction"
-        )
+        given = f"data.{split}_fraction" if split != "train" else "data.test_fraction and data.validation_fraction"
         raise DataError(
             f"{key}={size} must be between 1 and {len(part.indices)}, the examples that the {split} split "
             f"has ({part.examples.where}). Use {key}=null for all, or change {given} where the split is cut."

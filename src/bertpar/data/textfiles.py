@@ -78,18 +78,14 @@ def _read_delimited(file: IO[str], where: str, delimiter: str, max_rows: int | N
     if not header:
         raise DataError(f"{where}: is empty. Its first line must name the columns.")
     if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(
-            f"{where}: the header names {repeated[0]!r} more than once. Rename one of the columns."
-        )
+        raise DataError(f"{where}: the header names {repeated[0]!r} more than once. Rename one of the columns.")
     table = TextTable(columns=header)
     assert table.lines is not None
     for line, record in records:
         if max_rows is not None and len(table.rows) >= max_rows:
             break
         if len(record) != len(header):
-            quoting = (
-                "quote fields that hold commas" if delimiter == "," else "tabs cannot be part of a field"
-            )
+            quoting = "quote fields that hold commas" if delimiter == "," else "tabs cannot be part of a field"
             raise DataError(
                 f"{where}: line {line} has {_count(len(record), 'field')}, the header has {len(header)} "
                 f"({', '.join(header)}). Correct the line ({quoting})."
@@ -138,9 +134,7 @@ def _read_json_lines(file: IO[str], where: str, max_rows: int | None) -> TextTab
         try:
             row = json.loads(text)
         except ValueError as error:
-            raise DataError(
-                f"{where}: line {line} is not JSON: {error}. Each line must be one object."
-            ) from error
+            raise DataError(f"{where}: line {line} is not JSON: {error}. Each line must be one object.") from error
         _append_object(table, row, f"{where}: line {line}")
         table.lines.append(line)
     return table

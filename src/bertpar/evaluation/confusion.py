@@ -12,9 +12,7 @@ _MOST_CLASSES_WITH_NUMBERS = 20
 _LONGEST_LABEL = 24
 
 
-def draw_confusion_matrix(
-    counts_CC: npt.NDArray[np.int64], label_names: Sequence[str], title: str, path: Path
-) -> None:
+def draw_confusion_matrix(counts_CC: npt.NDArray[np.int64], label_names: Sequence[str], title: str, path: Path) -> None:
     """Write a PNG: rows are labels, columns predictions; shades are shares of the row, numbers counts."""
     # Figure and canvas, not pyplot: no global state, and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,9 +25,7 @@ def draw_confusion_matrix(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
-    names = [
-        name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…" for name in label_names
-    ]
+    names = [name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…" for name in label_names]
     tilted = sum(map(len, names)) > 6 * num_classes
     axes.set_xticks(
         range(num_classes),
@@ -47,9 +43,7 @@ def draw_confusion_matrix(
         for row, column in np.ndindex(counts_CC.shape):
             share = shares_CC[row, column]
             text = f"{counts_CC[row, column]:,}\n{share:.0%}"
-            axes.text(
-                column, row, text, ha="center", va="center", color="white" if share > 0.55 else "#333333"
-            )
+            axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "#333333")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's examples")
     bar.outline.set_visible(False)
     figure.savefig(path)

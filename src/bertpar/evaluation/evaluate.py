@@ -111,9 +111,7 @@ def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
     return store.publish(_key(job), fill, {"run_id": job.run_id, "checkpoint": job.checkpoint.key})
 
 
-def _report(
-    job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any]
-) -> dict[str, Any]:
+def _report(job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any]) -> dict[str, Any]:
     task, names = job.snapshot.task, job.snapshot.label_names
     details: dict[str, Any] = {}
     if task == "classification":

@@ -33,9 +33,7 @@ class TrainedModel:
     pad_token_id: int
 
 
-def load_trained_model(
-    store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef
-) -> TrainedModel:
+def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef) -> TrainedModel:
     """Return the checkpoint's model, and set torch's threads to `trainer.num_threads`: bits depend on them.
 
     Raises:

@@ -74,15 +74,11 @@ def regression_metrics(scores_N: FloatArray, labels_N: FloatArray) -> dict[str, 
     }
 
 
-def per_class_table(
-    predicted_N: IntArray, labels_N: IntArray, label_names: Sequence[str]
-) -> list[ClassScores]:
+def per_class_table(predicted_N: IntArray, labels_N: IntArray, label_names: Sequence[str]) -> list[ClassScores]:
     """Return one row per class, in the order of `label_names`."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(
-        labels_N, predicted_N, labels=range(len(label_names)), zero_division=0
-    )
+    columns = precision_recall_fscore_support(labels_N, predicted_N, labels=range(len(label_names)), zero_division=0)
     return [
         ClassScores(label=name, precision=float(p), recall=float(r), f1=float(f), support=int(n))
         for name, p, r, f, n in zip(label_names, *columns, strict=True)

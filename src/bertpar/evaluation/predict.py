@@ -90,9 +90,7 @@ def parse_input(data: bytes, *, is_pair: bool, is_regression: bool) -> list[dict
 def _problem_of(record: Any, *, is_pair: bool, added: Sequence[str]) -> str | None:
     """Return what keeps a line from being predicted, or None."""
     if not isinstance(record, dict):
-        return (
-            f'must be an object such as {{"text": "..."}}, not {json.dumps(record, ensure_ascii=False)[:40]}'
-        )
+        return f'must be an object such as {{"text": "..."}}, not {json.dumps(record, ensure_ascii=False)[:40]}'
     for key in ("text", "text_pair") if is_pair else ("text",):
         if key not in record:
             there = ", ".join(map(str, record)) or "none"
@@ -112,9 +110,7 @@ def _problem_of(record: Any, *, is_pair: bool, added: Sequence[str]) -> str | No
 class _TokenisedRecords:
     """Texts as a snapshot would hold them: the same tokenizer, truncation and maximum length."""
 
-    def __init__(
-        self, records: Sequence[Mapping[str, str]], tokenizer: Any, max_length: int, *, is_pair: bool
-    ) -> None:
+    def __init__(self, records: Sequence[Mapping[str, str]], tokenizer: Any, max_length: int, *, is_pair: bool) -> None:
         encoded = tokenizer(
             [record["text"] for record in records],
             [record["text_pair"] for record in records] if is_pair else None,

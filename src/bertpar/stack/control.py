@@ -111,9 +111,7 @@ def down(home: Home, *, timeout_seconds: float = 30.0) -> bool:
     return stack is not None or bool(leftovers)
 
 
-def request_mlflow_ui(
-    home: Home, *, timeout_seconds: float = 60.0, on_wait: OnWait = lambda _message: None
-) -> str:
+def request_mlflow_ui(home: Home, *, timeout_seconds: float = 60.0, on_wait: OnWait = lambda _message: None) -> str:
     """Return the URL of MLflow's page over the local database, once it answers; start the stack if needed.
 
     Raises:
@@ -146,11 +144,7 @@ def log_tail(home: Home, role: str, num_lines: int = 12) -> str:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:]
     except OSError:
         return ""
-    return (
-        f" The end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
-        if lines
-        else f" (Nothing in {path}.)"
-    )
+    return f" The end of {path}:\n" + "\n".join(f"  {line}" for line in lines) if lines else f" (Nothing in {path}.)"
 
 
 def _launch(home: Home, given: Settings) -> subprocess.Popen[bytes]:

@@ -51,9 +51,7 @@ def temporal_executable() -> Path:
 
 def temporal_version(executable: Path) -> str:
     """Return what `temporal --version` says."""
-    result = subprocess.run(
-        [executable, "--version"], capture_output=True, text=True, timeout=20, check=False
-    )
+    result = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=20, check=False)
     return result.stdout.strip()
 
 
@@ -117,9 +115,7 @@ def worker_roles(home: Home, stack: Stack, env: Mapping[str, str]) -> list[Role]
     ]
 
 
-def _worker_role(
-    home: Home, stack: Stack, env: Mapping[str, str], name: str, kind: str, options: list[str]
-) -> Role:
+def _worker_role(home: Home, stack: Stack, env: Mapping[str, str], name: str, kind: str, options: list[str]) -> Role:
     ready_file = home.root / f"{name}.ready"
     argv = [sys.executable, "-m", "bertpar.cli", "worker", kind, "--address", stack.temporal_address]
     argv += ["--namespace", stack.namespace, "--grace", str(WORKER_GRACE_SECONDS)]

@@ -191,9 +191,7 @@ class Supervisor:
         """Record which Temporal wrote the database, and say so when this is another one."""
         version = roles.temporal_version(self._executable)
         mark = self._home.root / "temporal.db.version"
-        before = (
-            mark.read_text(encoding="utf-8") if mark.exists() and self._home.temporal_db.exists() else None
-        )
+        before = mark.read_text(encoding="utf-8") if mark.exists() and self._home.temporal_db.exists() else None
         if before is not None and before != version:
             note = (
                 f"{self._home.temporal_db} was written by {before!r} and is now served by {version!r}; the "

@@ -74,9 +74,7 @@ def check_reachable(tracking: TrackingSpec) -> None:
 def _check_scheme(uri: str) -> None:
     shown = _without_password(uri)
     if uri in ("sqlite://", _SQLITE) or ":memory:" in uri:
-        raise ConfigError(
-            f"tracking.uri={shown} is a database in memory, which no other process sees; use {_ALLOWED}"
-        )
+        raise ConfigError(f"tracking.uri={shown} is a database in memory, which no other process sees; use {_ALLOWED}")
     if uri.startswith(_SQLITE) or uri.startswith("databricks"):
         return
     parts = urlsplit(uri)
@@ -84,9 +82,7 @@ def _check_scheme(uri: str) -> None:
         if not parts.netloc:
             raise ConfigError(f"tracking.uri={shown} names no host; use {_ALLOWED}")
         return
-    folder = (
-        "is a folder, and MLflow has closed its file store" if parts.scheme in ("", "file") else "is unknown"
-    )
+    folder = "is a folder, and MLflow has closed its file store" if parts.scheme in ("", "file") else "is unknown"
     raise ConfigError(f"tracking.uri={shown} {folder}; use {_ALLOWED}")
 
 
@@ -108,9 +104,7 @@ def _file_problem(path: Path) -> str | None:
 
 def _http_problem(uri: str) -> str | None:
     context = ssl.create_default_context()
-    context.check_hostname = (
-        False  # no secret is sent: whether to trust the server is for MLflow's client to say
-    )
+    context.check_hostname = False  # no secret is sent: whether to trust the server is for MLflow's client to say
     context.verify_mode = ssl.CERT_NONE
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
     try:
@@ -129,9 +123,7 @@ def _http_problem(uri: str) -> str | None:
 def _socket_problem(uri: str, default_port: int) -> str | None:
     parts = urlsplit(uri)
     try:
-        socket.create_connection(
-            (parts.hostname or "", parts.port or default_port), timeout=_CONNECT_SECONDS
-        ).close()
+        socket.create_connection((parts.hostname or "", parts.port or default_port), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
     return None

@@ -140,9 +140,7 @@ def _make_database(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         unfinished = Path(folder) / path.name
         # The store also makes MLflow's own experiment "Default", whose files must go to the final place too.
-        store = SqlAlchemyStore(
-            f"sqlite:///{unfinished}", (path.resolve().parent / ARTIFACTS_FOLDER).as_uri()
-        )
+        store = SqlAlchemyStore(f"sqlite:///{unfinished}", (path.resolve().parent / ARTIFACTS_FOLDER).as_uri())
         store.engine.dispose()
         with closing(sqlite3.connect(unfinished)) as connection:
             # kept in the file: four writers wait 0.2 s at the tail instead of 1-2 s

@@ -19,7 +19,5 @@ def run_url(ui_base: str, experiment_id: str, run_id: str) -> str:
 
 def compare_url(ui_base: str, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> str:
     """Return the page that compares the runs, side by side."""
-    runs, experiments = (
-        quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, experiment_ids)
-    )
+    runs, experiments = (quote(json.dumps(list(ids), separators=(",", ":"))) for ids in (run_ids, experiment_ids))
     return f"{ui_base.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}"

@@ -21,7 +21,13 @@ class PlannedSteps:
     """
 
     def __init__(
-        self, data: SplitData, plan: BatchPlan, leg_ends: Sequence[int], done: int, pad_token_id: int, task: Task
+        self,
+        data: SplitData,
+        plan: BatchPlan,
+        leg_ends: Sequence[int],
+        done: int,
+        pad_token_id: int,
+        task: Task,
     ) -> None:
         self._data = data
         self._plan = plan

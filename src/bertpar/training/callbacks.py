@@ -186,4 +186,3 @@ class ProgressReporter:
                 metrics=state.validations[-1].metrics if state.validations else {},
             ),
         )
-

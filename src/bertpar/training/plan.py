@@ -60,9 +60,7 @@ class BatchPlan:
 
 def plan_batches(num_examples: int, seed: int, trainer: TrainerSpec) -> BatchPlan:
     """Return the plan of a run over `num_examples` training examples."""
-    return BatchPlan(
-        num_examples, seed, trainer.batch_size, trainer.accumulate, trainer.max_epochs, trainer.max_steps
-    )
+    return BatchPlan(num_examples, seed, trainer.batch_size, trainer.accumulate, trainer.max_epochs, trainer.max_steps)
 
 
 def learning_rate_at(step: int, total_steps: int, optim: OptimSpec) -> float:

@@ -29,7 +29,8 @@ def best_validation(validations: Sequence[Validation], spec: CheckpointSpec) -> 
 def checkpoints_to_prune(checkpoints: Sequence[CheckpointRef], spec: CheckpointSpec) -> list[CheckpointRef]:
     """Return those that are neither among the `keep` best validated ones nor among the newest."""
     validated = sorted(
-        (c for c in checkpoints if spec.monitor in c.metrics), key=lambda c: (_badness(c.metrics, spec), c.step)
+        (c for c in checkpoints if spec.monitor in c.metrics),
+        key=lambda c: (_badness(c.metrics, spec), c.step),
     )
     newest = sorted(checkpoints, key=lambda c: c.step)[-_NUM_LAST:]
     kept = {c.key for c in (*validated[: spec.keep], *newest)}

@@ -40,7 +40,12 @@ class TrainingState:
 
 
 def save_checkpoint(
-    store: Store, run_id: str, attempt: int, state: TrainingState, model: PreTrainedModel, optimizer: Optimizer
+    store: Store,
+    run_id: str,
+    attempt: int,
+    state: TrainingState,
+    model: PreTrainedModel,
+    optimizer: Optimizer,
 ) -> CheckpointRef:
     """Make the present state durable, and return the reference under which it can be resumed."""
     metrics = state.validations[-1].metrics if state.validations and state.validations[-1].step == state.step else {}

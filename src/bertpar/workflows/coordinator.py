@@ -28,8 +28,9 @@ with workflow.unsafe.imports_passed_through():
         SweepStatus,
         TrainingInput,
     )
+    from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
-    from bertpar.workflows.failures import LIMITED, PATIENT, describe_failure
+    from bertpar.workflows.failures import describe_failure
     from bertpar.workflows.planning import all_done, leaderboard, next_starts, sweep_outcome
     from bertpar.workflows.training import TrainingWorkflow, run_name
 
@@ -134,7 +135,7 @@ class CoordinatorWorkflow:
             await workflow.wait_condition(
                 lambda: self._closed or not all_done(self._runs.values()), timeout=_IDLE_GRACE
             )
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._closed = True
         return not all_done(self._runs.values())
 
@@ -226,15 +227,7 @@ class CoordinatorWorkflow:
 
     async def _make_snapshot(self, run: RunRef) -> SnapshotRef:
         options = self._sweep.options
-        return await workflow.execute_activity(
-            "make_snapshot",
-            SnapshotJob(store_root=options.store_root, spec_key=run.spec_key),
-            result_type=SnapshotRef,
-            start_to_close_timeout=timedelta(days=1),
-            heartbeat_timeout=timedelta(seconds=options.heartbeat_timeout_seconds),
-            retry_policy=LIMITED,
-            summary="dataset",
-        )
+        return await calls.make_snapshot(SnapshotJob(store_root=options.store_root, spec_key=run.spec_key), options)
 
     # --- bookkeeping --------------------------------------------------------------------------------------
 
@@ -260,8 +253,7 @@ class CoordinatorWorkflow:
         tags = {"bertpar.sweep": self._sweep.sweep_id, "bertpar.workflow_id": workflow.info().workflow_id}
         if options.temporal_ui:
             tags["bertpar.temporal_url"] = f"{options.temporal_ui}/workflows/{workflow.info().workflow_id}"
-        return await workflow.execute_activity(
-            "open_run",
+        return await calls.open_run(
             OpenRunJob(
                 tracking=options.tracking,
                 identity=self._sweep.sweep_id,
@@ -270,24 +262,16 @@ class CoordinatorWorkflow:
                 tags=tags,
                 store_root=options.store_root,
                 spec_key=None,
-            ),
-            result_type=MlflowRun,
-            start_to_close_timeout=timedelta(minutes=10),
-            retry_policy=PATIENT,
-            summary="MLflow parent run",
+            )
         )
 
     async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         assert self._mlflow is not None
-        await workflow.execute_activity(
-            "close_run",
+        await calls.close_run(
             CloseRunJob(
                 tracking=self._sweep.options.tracking,
                 mlflow_run_id=self._mlflow.run_id,
                 status=status,
                 tags={"bertpar.num_runs": str(len(self._runs))},
-            ),
-            start_to_close_timeout=timedelta(minutes=10),
-            retry_policy=PATIENT,
-            summary=f"MLflow parent run {status}",
+            )
         )

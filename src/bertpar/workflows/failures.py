@@ -22,12 +22,18 @@ _NOT_THE_RUNS_FAULT = frozenset({PreemptedError.error_type(), WorkerLostError.er
 _MAX_DELAY = timedelta(minutes=1)
 
 PATIENT = RetryPolicy(
-    initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=_MAX_DELAY, maximum_attempts=0
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=_MAX_DELAY,
+    maximum_attempts=0,
 )
 """For what waits for a service: until it is back."""
 
 LIMITED = RetryPolicy(
-    initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=_MAX_DELAY, maximum_attempts=10
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=_MAX_DELAY,
+    maximum_attempts=10,
 )
 """For jobs that may crash again and again."""
 

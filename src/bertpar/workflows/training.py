@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from typing import Literal
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
-from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import (
@@ -25,9 +24,8 @@ with workflow.unsafe.imports_passed_through():
         TrainJob,
         TrainResult,
     )
+    from bertpar.workflows import calls
     from bertpar.workflows.failures import (
-        ONCE,
-        PATIENT,
         application_error_of,
         counts_against_run,
         delay_before_retry,
@@ -35,7 +33,6 @@ with workflow.unsafe.imports_passed_through():
     )
 
 _NUM_RESUME_CANDIDATES = 8
-_LONGEST_ATTEMPT = timedelta(days=365)
 
 
 @workflow.defn
@@ -96,13 +93,10 @@ class TrainingWorkflow:
     async def _attempt(self, mlflow_run: MlflowRun) -> TrainResult:
         job, options = self._job, self._job.options
         candidates = self._resume_candidates()
-        attempt = Attempt(
-            number=len(self._attempts) + 1, resumed_from_step=candidates[0].step if candidates else 0
-        )
+        attempt = Attempt(number=len(self._attempts) + 1, resumed_from_step=candidates[0].step if candidates else 0)
         self._attempts.append(attempt)
         self._show()
-        return await workflow.execute_activity(
-            "train",
+        return await calls.train(
             TrainJob(
                 store_root=options.store_root,
                 run_id=job.run.run_id,
@@ -113,13 +107,7 @@ class TrainingWorkflow:
                 tracking=options.tracking,
                 mlflow_run_id=mlflow_run.run_id,
             ),
-            result_type=TrainResult,
-            task_queue=options.training_queue,
-            start_to_close_timeout=_LONGEST_ATTEMPT,
-            heartbeat_timeout=timedelta(seconds=options.heartbeat_timeout_seconds),
-            retry_policy=ONCE,
-            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"attempt {attempt.number} from step {attempt.resumed_from_step}",
+            options,
         )
 
     def _resume_candidates(self) -> tuple[CheckpointRef, ...]:
@@ -140,8 +128,7 @@ class TrainingWorkflow:
         if options.temporal_ui:
             workflow_id = workflow.info().workflow_id.replace("/", "%2F")
             tags["bertpar.temporal_url"] = f"{options.temporal_ui}/workflows/{workflow_id}"
-        return await workflow.execute_activity(
-            "open_run",
+        return await calls.open_run(
             OpenRunJob(
                 tracking=options.tracking,
                 identity=run.run_id,
@@ -151,25 +138,17 @@ class TrainingWorkflow:
                 store_root=options.store_root,
                 spec_key=run.spec_key,
                 snapshot=self._job.snapshot,
-            ),
-            result_type=MlflowRun,
-            start_to_close_timeout=timedelta(minutes=10),
-            retry_policy=PATIENT,
-            summary="MLflow run",
+            )
         )
 
-    async def _close_run(self, mlflow_run: MlflowRun, status: str) -> None:
-        await workflow.execute_activity(
-            "close_run",
+    async def _close_run(self, mlflow_run: MlflowRun, status: Literal["FAILED", "KILLED"]) -> None:
+        await calls.close_run(
             CloseRunJob(
                 tracking=self._job.options.tracking,
                 mlflow_run_id=mlflow_run.run_id,
-                status=status,  # type: ignore[arg-type]
+                status=status,
                 tags={"bertpar.attempt": str(len(self._attempts))},
-            ),
-            start_to_close_timeout=timedelta(minutes=10),
-            retry_policy=PATIENT,
-            summary=f"MLflow run {status}",
+            )
         )
 
     @workflow.signal(name=CHECKPOINT_SAVED)
