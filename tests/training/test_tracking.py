@@ -1,0 +1,335 @@
+"""MLflow for real: a SQLite store in a temporary folder, other processes, servers that are none."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from bertpar import tracking
+from bertpar.codec import from_json, publish_spec, to_json
+from bertpar.errors import ConfigError, TrackingError
+from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.paths import Home
+from bertpar.spec import TrackingSpec
+from bertpar.store import Store
+from bertpar.tracking import MetricRow
+from tests.training.conftest import SPEC
+
+SNAPSHOT = SnapshotRef(
+    key="snapshots/abc",
+    digest="0123456789abcdef" * 4,
+    task="classification",
+    label_names=("neg", "pos"),
+    num_examples={"train": 56, "validation": 24, "test": 24},
+    tokenizer_key="tokenizers/t",
+)
+
+
+class Bench:
+    """A store and an MLflow database of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.store = Store(str(self.home.store), self.home.cache)
+        self.tracking = TrackingSpec(uri=self.home.mlflow_uri, experiment="sweeps")
+        tracking.initialise_local_database(self.home)
+        self.client = MlflowClient(tracking_uri=self.home.mlflow_uri)
+
+    def job(self, identity: str, **changes: Any) -> OpenRunJob:
+        spec = replace(SPEC, config={"lr": 1e-5, "model": {"name": "tiny", "revision": None}, "flag": True})
+        job = OpenRunJob(
+            tracking=self.tracking,
+            identity=identity,
+            name="lr=1e-05",
+            parent_mlflow_run_id=None,
+            tags={"lr": "1e-05", "bertpar.sweep": "s"},
+            store_root=self.store.root,
+            spec_key=publish_spec(self.store, spec),
+            snapshot=SNAPSHOT,
+        )
+        return replace(job, **changes)
+
+    def open(self, identity: str, **changes: Any) -> MlflowRun:
+        return tracking.open_run(self.job(identity, **changes), self.store)
+
+    def close(self, run_id: str, status: Any) -> None:
+        tracking.close_run(
+            CloseRunJob(tracking=self.tracking, mlflow_run_id=run_id, status=status, tags={"bertpar.attempt": "2"})
+        )
+
+    def runs_of(self, identity: str) -> list[Any]:
+        experiment = tracking.ensure_experiment(self.tracking)
+        return list(self.client.search_runs([experiment], f"tags.`bertpar.id` = '{identity}'"))
+
+    def history(self, run_id: str, key: str) -> list[tuple[int, int, float]]:
+        return [(m.step, m.timestamp, m.value) for m in self.client.get_metric_history(run_id, key)]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("home"))
+
+
+def test_an_opened_run_carries_parameters_tags_config_and_dataset(bench: Bench) -> None:
+    parent = bench.open("full", spec_key=None, snapshot=None)
+    opened = bench.open("full/0", parent_mlflow_run_id=parent.run_id)
+    run = bench.client.get_run(opened.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == "lr=1e-05"
+    assert run.data.params == {
+        "lr": "1e-05",
+        "model.name": "tiny",
+        "model.revision": "null",
+        "flag": "true",
+    }
+    assert run.data.tags["lr"] == "1e-05"
+    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "movie_reviews"
+    assert SNAPSHOT.digest.startswith(dataset.dataset.digest)
+    assert '"train": 56' in dataset.dataset.profile
+    config = Path(bench.client.download_artifacts(opened.run_id, "config.yaml")).read_text()
+    assert "revision: null" in config
+    assert not bench.client.get_run(parent.run_id).data.params
+
+
+def test_files_of_runs_lie_beside_the_database_not_in_the_working_folder(bench: Bench) -> None:
+    run = bench.client.get_run(bench.open("where").run_id)
+    assert run.info.artifact_uri.startswith(bench.home.mlflow_artifacts.as_uri())
+    default = bench.client.get_experiment("0").artifact_location
+    assert default.startswith(bench.home.mlflow_artifacts.as_uri())
+
+
+def test_opening_a_run_again_finds_it_and_changes_nothing(bench: Bench) -> None:
+    first = bench.open("again")
+    before = bench.client.get_run(first.run_id).to_dictionary()
+    assert bench.open("again") == first
+    assert bench.client.get_run(first.run_id).to_dictionary() == before
+    assert len(bench.runs_of("again")) == 1
+
+
+def test_a_failed_run_is_continued_and_a_finished_one_is_left_alone(bench: Bench) -> None:
+    failed, finished = bench.open("failed"), bench.open("finished")
+    bench.close(failed.run_id, "FAILED")
+    bench.close(finished.run_id, "FINISHED")
+    assert bench.open("failed") == failed
+    assert bench.open("finished") == finished
+    assert bench.client.get_run(failed.run_id).info.status == "RUNNING"
+    assert bench.client.get_run(finished.run_id).info.status == "FINISHED"
+    assert bench.client.get_run(finished.run_id).data.tags["bertpar.attempt"] == "2"
+
+
+def test_closing_twice_keeps_the_end_time(bench: Bench) -> None:
+    run = bench.open("closing")
+    bench.close(run.run_id, "KILLED")
+    end_time = bench.client.get_run(run.run_id).info.end_time
+    time.sleep(0.01)
+    bench.close(run.run_id, "KILLED")
+    assert end_time is not None
+    assert bench.client.get_run(run.run_id).info.end_time == end_time
+    bench.close(run.run_id, "FINISHED")
+    assert bench.client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_of_two_runs_that_a_lost_answer_made_the_earliest_stays(bench: Bench) -> None:
+    experiment = tracking.ensure_experiment(bench.tracking)
+    later, earlier = (
+        bench.client.create_run(experiment, start_time=t, tags={"bertpar.id": "twice"}) for t in (2000, 1000)
+    )
+    assert bench.open("twice").run_id == earlier.info.run_id
+    assert [run.info.run_id for run in bench.runs_of("twice")] == [earlier.info.run_id]
+    assert bench.client.get_run(later.info.run_id).info.lifecycle_stage == "deleted"
+
+
+_OPEN_WHEN_TOLD = """
+import sys
+from bertpar import tracking
+from bertpar.codec import from_json, to_json
+from bertpar.events import OpenRunJob
+from bertpar.store import Store
+from pathlib import Path
+import mlflow
+
+job = from_json(OpenRunJob, sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(to_json(tracking.open_run(job, Store(job.store_root, Path(job.store_root) / "cache"))))
+"""
+
+
+def test_processes_that_open_a_run_at_once_in_a_new_database_get_one_run(bench: Bench, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    job = bench.job("race/0", tracking=TrackingSpec(uri=uri, experiment="race"))
+    command = [sys.executable, "-c", _OPEN_WHEN_TOLD, to_json(job)]
+    racers = [subprocess.Popen(command, text=True, stdin=-1, stdout=-1) for _ in range(2)]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = {from_json(MlflowRun, racer.communicate(timeout=60)[0]) for racer in racers}
+    assert len(answers) == 1
+    (opened,) = answers
+    runs = MlflowClient(tracking_uri=uri).search_runs([opened.experiment_id])
+    assert [run.info.run_id for run in runs] == [opened.run_id]
+
+
+def test_the_database_is_in_wal_mode_and_nothing_unfinished_is_left(bench: Bench) -> None:
+    with closing(sqlite3.connect(bench.home.mlflow_db)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not [p for p in bench.home.root.iterdir() if p.is_dir() and p.name.startswith(".mlflow")]
+
+
+def test_logging_the_same_rows_again_adds_nothing(bench: Bench) -> None:
+    run = bench.open("rows").run_id
+    rows = [MetricRow(key="train/loss", value=1 / (3 + i), step=i, timestamp_ms=1000 + i) for i in range(1500)]
+    tracking.log_rows(bench.tracking.uri, run, rows[:700])
+    tracking.log_rows(bench.tracking.uri, run, rows)  # half of them are there already
+    tracking.log_rows(bench.tracking.uri, run, rows)
+    assert bench.history(run, "train/loss") == [(r.step, r.timestamp_ms, r.value) for r in rows]
+
+
+def test_rows_arrive_with_all_their_bits(bench: Bench) -> None:
+    run = bench.open("bits").run_id
+    values = [0.1 + 0.2, 1e-300, -1 / 3, 5e15 + 1]
+    rows = [MetricRow(key="x", value=v, step=i, timestamp_ms=5) for i, v in enumerate(values)]
+    tracking.log_rows(bench.tracking.uri, run, rows)
+    assert [repr(value) for _, _, value in bench.history(run, "x")] == [repr(v) for v in values]
+
+
+def test_more_parameters_than_mlflow_takes_at_once_are_all_logged(bench: Bench) -> None:
+    config = {f"key{i}": i for i in range(250)} | {"long": "x" * 9000}
+    key = publish_spec(bench.store, replace(SPEC, config=config))
+    run = bench.open("many", spec_key=key)
+    assert bench.open("many", spec_key=key) == run
+    assert len(bench.client.get_run(run.run_id).data.params) == 251
+
+
+def test_a_deleted_experiment_is_named_in_the_error(bench: Bench) -> None:
+    spec = replace(bench.tracking, experiment="gone")
+    bench.client.delete_experiment(tracking.ensure_experiment(spec))
+    with pytest.raises(TrackingError, match=r"tracking\.experiment=gone .* deleted"):
+        tracking.ensure_experiment(spec)
+
+
+def test_a_dead_server_is_a_tracking_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    uri = f"http://127.0.0.1:{_free_port()}"
+    with pytest.raises(TrackingError, match=uri):
+        tracking.log_rows(uri, "a" * 32, [MetricRow(key="x", value=1.0, step=0, timestamp_ms=1)])
+
+
+def test_an_unreachable_server_is_told_with_key_value_and_fix() -> None:
+    uri = f"http://127.0.0.1:{_free_port()}"
+    started = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        tracking.check_reachable(TrackingSpec(uri=uri, experiment="x"))
+    assert time.monotonic() - started < 6
+    message = str(caught.value)
+    assert f"tracking.uri={uri}" in message
+    assert "Connection refused" in message
+    assert "tracking.uri=null" in message
+
+
+def test_a_server_that_never_answers_is_given_up_within_six_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(TrackingError, match=r"timed out|does not answer"):
+            tracking.check_reachable(TrackingSpec(uri=uri, experiment="x"))
+        assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, "application/json"), (200, "text/html")])
+def test_a_server_that_is_not_mlflow_is_refused(status: int, kind: str) -> None:
+    with _server(status, kind) as uri, pytest.raises(TrackingError, match="not as an MLflow server"):
+        tracking.check_reachable(TrackingSpec(uri=uri, experiment="x"))
+
+
+@pytest.mark.parametrize("status", [200, 401, 403])
+def test_a_server_that_answers_or_wants_credentials_is_reachable(status: int) -> None:
+    with _server(status, "application/json") as uri:
+        tracking.check_reachable(TrackingSpec(uri=uri, experiment="x"))
+
+
+def test_a_database_file_that_can_be_made_is_reachable_and_not_made(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/folder/m.db"
+    tracking.check_reachable(TrackingSpec(uri=uri, experiment="x"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello, this is not a database")
+    for where in (path, tmp_path, path / "m.db"):
+        with pytest.raises(TrackingError, match=r"tracking\.uri=sqlite"):
+            tracking.check_reachable(TrackingSpec(uri=f"sqlite:///{where}", experiment="x"))
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://x", "sqlite://", "http://"])
+def test_uris_that_mlflow_or_other_processes_cannot_use_are_config_errors(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"tracking\.uri=") as caught:
+        tracking.resolve_uri(uri, Home(Path("/h")))
+    assert "sqlite:////absolute/path.db" in str(caught.value)
+
+
+def test_uris_are_resolved_to_what_every_process_understands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = Home(Path("/h"))
+    assert tracking.resolve_uri(None, home) == "sqlite:////h/mlflow.db"
+    assert tracking.resolve_uri("sqlite:///runs.db", home) == f"sqlite:///{tmp_path}/runs.db"
+    assert tracking.resolve_uri("http://host:5000/", home) == "http://host:5000"
+    assert tracking.resolve_uri("postgresql+psycopg2://u:p@h/d", home) == "postgresql+psycopg2://u:p@h/d"
+
+
+def test_passwords_are_not_shown() -> None:
+    with pytest.raises(TrackingError) as caught:
+        tracking.check_reachable(TrackingSpec(uri="postgresql://me:secret@127.0.0.1:1/db", experiment="x"))
+    assert "secret" not in str(caught.value)
+
+
+def test_links_follow_the_routes_of_mlflows_page() -> None:
+    assert tracking.run_url("http://h:1/", "7", "abc") == "http://h:1/#/experiments/7/runs/abc"
+    assert tracking.experiment_url("http://h:1", "7") == "http://h:1/#/experiments/7/runs"
+    assert (
+        tracking.compare_url("http://h:1", ["7"], ["a", "b"])
+        == "http://h:1/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
+    )
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def _server(status: int, content_type: str) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
