@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertpar.data.precheck import check_files
 from bertpar.errors import ConfigError
+from bertpar.hub import check_revision
 from bertpar.metric_names import monitored_metrics
 from bertpar.paths import Home
 from bertpar.reader import Reader
@@ -83,10 +84,10 @@ def _report(found: dict[str, list[str]], num_runs: int) -> str:
 
 
 def _resolve(config: DictConfig, problems: list[str]) -> dict[str, Any]:
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        problems.extend(f"{key} must be given: {key}=..." for key in missing)
-        return {}
     try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            problems.extend(f"{key} must be given: {key}=..." for key in missing)
+            return {}
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         problems.append(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}")
@@ -134,6 +135,8 @@ def _read_model(reader: Reader) -> ModelSpec:
         if not folder.is_dir():
             reader.complain("path", "is not a folder; give one with config.json, weights and tokenizer")
         model = ModelSpec(**{**vars(model), "path": str(folder)})
+    if model.source == "hub" and (problem := check_revision("model.revision", model.revision)):
+        reader.add_problems([problem])
     reader.refuse_unknown()
     return model
 

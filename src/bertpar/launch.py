@@ -14,6 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bertpar.cli import leave
 from bertpar.errors import BertparError
 from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
 
@@ -39,19 +40,6 @@ def main() -> None:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     leave(code or int(any(session.failed for session in _sessions)))
-
-
-def leave(code: int) -> None:
-    """Flush and end the process at once.
-
-    Temporal's native threads now and then abort an interpreter that is shutting down; a good sweep must not end
-    with a bad exit code.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if "temporalio" in sys.modules:
-        os._exit(code)
-    sys.exit(code)
 
 
 def _run_here(config: DictConfig) -> None:
@@ -100,7 +88,8 @@ class Session:
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
         from bertpar import follow, submit, tracking
-        from bertpar.client import connect
+        from bertpar.client import connect, web_ui
+        from bertpar.code import code_digest
         from bertpar.compose import compose_runs
         from bertpar.store import Store
 
@@ -114,10 +103,10 @@ class Session:
 
         self._temporal = sweep.temporal
         client = await connect(sweep.temporal, self._home, on_wait=_say)
-        code = submit.code_digest()
+        code = code_digest()
         self._sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
         refs = submit.run_refs(self._sweep_id, runs, overrides, first_index, store, code)
-        options = submit.sweep_options(sweep, submit.temporal_page(sweep.temporal, self._home), code)
+        options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
         final = _one_batch(self._config)
         await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final)
 

@@ -6,7 +6,6 @@ Importing this module imports neither torch nor transformers: the `load_*` funct
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertpar.errors import ModelError
+from bertpar.hub import check_revision
 from bertpar.paths import home
 from bertpar.spec import ModelSpec, Task
 from bertpar.store import sha256_of
@@ -31,7 +31,6 @@ _WEIGHT_FILES = (
 )
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_TIMEOUT_SECONDS = 10.0
 _PLAIN_TEXT = "the film was not bad, and 12 people liked it."
 
@@ -60,16 +59,6 @@ def resolve_model(model: ModelSpec) -> Path:
 def weights_file(folder: Path) -> Path | None:
     """Return the file that holds (or indexes) the weights in `folder`; None for a model without weights."""
     return next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
-
-
-def check_revision(key: str, revision: str | None) -> str | None:
-    """Return what is wrong with a hub revision, or None: only a full commit names the same files for ever."""
-    if revision is not None and _COMMIT.fullmatch(revision):
-        return None
-    return (
-        f"{key}={'null' if revision is None else revision} must be a commit (40 hexadecimal digits), "
-        f"because branches and tags move. Copy it from the repository's history: {key}=<commit>"
-    )
 
 
 def max_positions(folder: Path) -> int | None:

@@ -165,7 +165,8 @@ def _with_interval(state: RunState, key: str) -> str:
 
 def _links(view: SweepView, states: list[RunState], home: Home) -> list[Text]:
     sweep = view.sweep
-    lines = [f"{state.run.run_id} failed: {state.failure.message}" for state in states if state.failure and state.status == "failed"]  # fmt: skip
+    failed = [(s.run.run_id, s.failure) for s in states if s.failure and s.status == "failed"]
+    lines = [f"{run_id} failed: {failure.message}" for run_id, failure in failed]
     lines.append(f"sweep {sweep.sweep_id} {sweep.status}")
     if sweep.options.temporal_ui:
         lines.append(f"  Temporal: {sweep.options.temporal_ui}/workflows/{sweep.sweep_id}")

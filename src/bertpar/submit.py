@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from temporalio.client import (
     Client,
@@ -17,15 +16,12 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
-from bertpar import stack
-from bertpar.client import uses_local_stack
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.errors import ConfigError, ConnectionFailedError
 from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus
-from bertpar.paths import Home
-from bertpar.spec import RunSpec, TemporalSpec, digest_json, snapshot_request_key
-from bertpar.store import Store, sha256_of
+from bertpar.spec import RunSpec, snapshot_request_key
+from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 
 _RUNS_PER_UPDATE = 200
@@ -36,12 +32,6 @@ def new_sweep_id(name: str) -> str:
     """Return an id that sorts by time and can be typed: `movie_reviews-1123-194501-4f2a`."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-") or "sweep"
     return f"{safe}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def code_digest() -> str:
-    """Return the hash over the source of this package, which decides what a run computes."""
-    package = Path(__file__).resolve().parent
-    return digest_json({p.relative_to(package).as_posix(): sha256_of(p) for p in sorted(package.rglob("*.py"))})
 
 
 def run_refs(
@@ -90,13 +80,6 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> Sweep
         temporal_ui=temporal_ui,
         code_digest=code,
     )
-
-
-def temporal_page(temporal: TemporalSpec, home: Home) -> str | None:
-    """Return the base URL of Temporal's page for this namespace; only the local stack's is known."""
-    if not uses_local_stack(temporal) or (running := stack.read(home)) is None:
-        return None
-    return f"{running.temporal_ui}/namespaces/{running.namespace}"
 
 
 async def submit_batch(

@@ -73,9 +73,7 @@ async def test_closed_workflows_are_kept_for_years(home: Home) -> None:
     assert kept.ToTimedelta() >= timedelta(days=3650)
 
 
-async def test_the_local_stack_is_used_unless_a_cluster_is_named(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_local_stack_is_used_unless_a_cluster_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert uses_local_stack(temporal_spec())
     assert not uses_local_stack(temporal_spec("127.0.0.1:1"))
     assert web_ui(temporal_spec(), home) == f"{stack.ensure_up(home).temporal_ui}/namespaces/default"

@@ -14,7 +14,7 @@ from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, TrainJob, TrainRes
 
 @activity.defn
 async def train(job: TrainJob) -> TrainResult:
-    """Train in a process of its own; signal each durable checkpoint to the workflow before going on to the next event."""
+    """Train in a process of its own; each durable checkpoint is signalled to the workflow in its order."""
     workflow_id = activity.info().workflow_id
     assert workflow_id is not None
     workflow = activity.client().get_workflow_handle(workflow_id)

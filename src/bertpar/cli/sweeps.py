@@ -12,7 +12,7 @@ import click
 
 from bertpar import paths
 from bertpar.cli.stack import describe_stack, print_stack
-from bertpar.errors import DataError, NotFoundError
+from bertpar.errors import ConnectionFailedError, DataError, NotFoundError
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -33,11 +33,19 @@ def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
 
 def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable[T]]) -> T:
     """Connect and do `work`; an outage after the connection is the user's message, not a traceback."""
+    from temporalio.service import RPCError
+
     from bertpar.client import connect, temporal_spec
 
     async def run() -> T:
         client = await connect(temporal_spec(**where), paths.home(), on_wait=lambda text: click.echo(text, err=True))
-        return await work(client)
+        try:
+            return await work(client)
+        except RPCError as error:
+            raise ConnectionFailedError(
+                f"Temporal does not answer: {error.message}. Is it up, and does a worker run on its evaluation queue? "
+                "(bertpar status; on a cluster: bertpar worker eval)"
+            ) from error
 
     return asyncio.run(run())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bertpar.data import packaged
 from bertpar.data.textfiles import EXTENSIONS, TEXT_EXTENSIONS, extension_of, read_text_table
 from bertpar.errors import DataError
-from bertpar.models import check_revision
+from bertpar.hub import check_revision
 from bertpar.spec import SPLITS, DataSpec, Split
 
 

@@ -17,7 +17,7 @@ from bertpar.data.precheck import (
 )
 from bertpar.data.textfiles import extension_of, read_text_table
 from bertpar.errors import DataError
-from bertpar.models import check_revision
+from bertpar.hub import check_revision
 from bertpar.spec import SPLITS, DataSpec, Split
 
 _HUB_NAMES: dict[Split, tuple[str, ...]] = {

@@ -26,7 +26,8 @@ def draw_confusion_matrix(counts_CC: npt.NDArray[np.int64], label_names: Sequenc
     axes = figure.add_subplot()
     image = axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
     names = [name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…" for name in label_names]
-    tilted = sum(map(len, names)) > 6 * num_classes
+    inches_per_class = 0.75 * side / num_classes
+    tilted = 0.09 * max(map(len, names)) > inches_per_class
     axes.set_xticks(
         range(num_classes),
         names,

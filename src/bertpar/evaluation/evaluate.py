@@ -152,7 +152,7 @@ def _report(job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.
 def _title(job: EvaluateJob, report: dict[str, Any]) -> str:
     metrics = report["metrics"]
     interval = f"{metrics['test/accuracy_low']:.3f} to {metrics['test/accuracy_high']:.3f}"
-    return f"{job.run_id}, step {job.checkpoint.step}: accuracy {metrics['test/accuracy']:.3f} ({interval})"
+    return f"{job.run_id}, step {job.checkpoint.step}\naccuracy {metrics['test/accuracy']:.3f} ({interval})"
 
 
 def _prediction_rows(

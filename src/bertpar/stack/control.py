@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from bertpar.code import code_digest
 from bertpar.errors import StackError
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.stack.child import kill_leftovers
@@ -28,7 +29,7 @@ from bertpar.stack.record import (
     ui_request_file,
 )
 from bertpar.stack.roles import is_healthy, supervisor_environment
-from bertpar.stack.settings import Settings, code_digest, settings_from_environment
+from bertpar.stack.settings import Settings, settings_from_environment
 
 OnWait = Callable[[str], None]
 """Called with one sentence for the user when something takes a while or is worth knowing."""

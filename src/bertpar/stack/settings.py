@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import bertpar
 from bertpar.errors import ConfigError
 
 SLOTS_VARIABLE = "BERTPAR_SLOTS"
@@ -55,15 +52,6 @@ def settings_from_environment(environ: Mapping[str, str]) -> Settings:
 def default_training_slots() -> int:
     """Return how many runs this machine trains at once: one per GPU, else one per CPU."""
     return _num_gpus() or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else _all_cpus())
-
-
-def code_digest() -> str:
-    """Return a digest of bertpar's own source, to see that a running stack was started from other code."""
-    digest = hashlib.sha256()
-    package = Path(bertpar.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _all_cpus() -> range:

@@ -17,6 +17,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
+from bertpar.code import code_digest
 from bertpar.errors import BertparError, StackError
 from bertpar.paths import Home
 from bertpar.stack import roles
@@ -36,7 +37,7 @@ from bertpar.stack.record import (
     ui_request_file,
     write_record,
 )
-from bertpar.stack.settings import Settings, code_digest, default_training_slots
+from bertpar.stack.settings import Settings, default_training_slots
 
 _TICK_SECONDS = {"starting": 0.05, "up": 1.0}
 _REQUIRED = frozenset({TEMPORAL, EVAL_WORKER, TRAINING_WORKER})

@@ -66,13 +66,13 @@ def check_reachable(tracking: TrackingSpec) -> None:
         problem = None  # databricks: its own client knows where to look
     if problem is not None:
         raise TrackingError(
-            f"tracking.uri={_without_password(uri)} {problem}. "
+            f"tracking.uri={without_password(uri)} {problem}. "
             "Start the server there, correct the address, or use the local database: tracking.uri=null"
         )
 
 
 def _check_scheme(uri: str) -> None:
-    shown = _without_password(uri)
+    shown = without_password(uri)
     if uri in ("sqlite://", _SQLITE) or ":memory:" in uri:
         raise ConfigError(f"tracking.uri={shown} is a database in memory, which no other process sees; use {_ALLOWED}")
     if uri.startswith(_SQLITE) or uri.startswith("databricks"):
@@ -139,7 +139,8 @@ def _within(seconds: float, check: Callable[[], str | None]) -> str | None:
         return f"does not answer within {seconds:g} s"
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """Return the URI as it may be shown."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri

@@ -16,7 +16,7 @@ from typing import Any
 from bertpar.errors import TrackingError
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
-from bertpar.tracking.address import check_reachable, sqlite_path
+from bertpar.tracking.address import check_reachable, sqlite_path, without_password
 
 ARTIFACTS_FOLDER = "mlartifacts"
 """Where runs' files go, beside a SQLite database. For the local one that is Home.mlflow_artifacts."""
@@ -49,7 +49,7 @@ def mlflow_client(uri: str) -> Iterator[Any]:
         yield _client(uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise TrackingError(f"tracking.uri={uri}: {reason or type(error).__name__}") from error
+        raise TrackingError(f"tracking.uri={without_password(uri)}: {reason or type(error).__name__}") from error
 
 
 def initialise_local_database(home: Home) -> None:
@@ -103,7 +103,7 @@ def find_or_create_experiment(client: Any, tracking: TrackingSpec) -> str:
         experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise TrackingError(
-            f"tracking.experiment={tracking.experiment} cannot be used in MLflow at {tracking.uri}: "
+            f"tracking.experiment={tracking.experiment} cannot be used in MLflow at {without_password(tracking.uri)}: "
             f"{'it cannot be created' if experiment is None else 'it is deleted there'}. "
             "Restore it (mlflow experiments restore), or choose another name"
         )

@@ -67,9 +67,9 @@ def _find_or_create(client: Any, experiment_id: str, job: OpenRunJob) -> Any:
         tags = {IDENTITY_TAG: job.identity}
         if job.parent_mlflow_run_id is not None:
             tags["mlflow.parentRunId"] = job.parent_mlflow_run_id
-        client.create_run(experiment_id, run_name=job.name, tags=tags)
+        created = client.create_run(experiment_id, run_name=job.name, tags=tags)
         # Creating is not idempotent: a client's own retry of a lost answer makes a second run.
-        found = _find(client, experiment_id, job.identity)
+        found = _find(client, experiment_id, job.identity) or [created]
     for duplicate in found[1:]:
         client.delete_run(duplicate.info.run_id)
     return found[0]
