@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
-from bertpar.tracking import MetricRow
+from bertpar.tracking import MetricRow, connection
 from tests.training.conftest import SPEC
 
 SNAPSHOT = SnapshotRef(
@@ -187,6 +188,32 @@ def test_processes_that_open_a_run_at_once_in_a_new_database_get_one_run(bench: 
     (opened,) = answers
     runs = MlflowClient(tracking_uri=uri).search_runs([opened.experiment_id])
     assert [run.info.run_id for run in runs] == [opened.run_id]
+
+
+def test_a_database_wanted_by_many_at_once_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def make_slowly(path: Path) -> None:
+        time.sleep(0.1)  # so that all would be in here together
+        made.append(path)
+        path.write_bytes(b"a database")
+
+    monkeypatch.setattr(connection, "_make_database", make_slowly)
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(tracking.initialise_database, [uri] * 4))
+    assert made == [tmp_path / "new" / "mlflow.db"]
+
+
+def test_runs_opened_at_once_in_a_new_experiment_share_it_and_their_dataset(bench: Bench) -> None:
+    spec = replace(bench.tracking, experiment="at once")
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda i: bench.open(f"at_once/{i % 3}", tracking=spec), range(6)))
+    assert len({run.experiment_id for run in opened}) == 1
+    assert [run.run_id for run in opened[:3]] == [run.run_id for run in opened[3:]]
+    runs = bench.client.search_runs([opened[0].experiment_id])
+    assert {run.info.run_id for run in runs} == {run.run_id for run in opened}
+    assert all(len(run.inputs.dataset_inputs) == 1 for run in runs)
 
 
 def test_the_database_is_in_wal_mode_and_nothing_unfinished_is_left(bench: Bench) -> None:
