@@ -17,6 +17,7 @@ from bertpar.data.precheck import check_files
 from bertpar.errors import ConfigError
 from bertpar.hub import check_revision
 from bertpar.metric_names import monitored_metrics
+from bertpar.models import check_folder
 from bertpar.paths import Home
 from bertpar.reader import Reader
 from bertpar.spec import (
@@ -34,6 +35,7 @@ from bertpar.spec import (
     TrackingSpec,
     TrainerSpec,
 )
+from bertpar.tracking import resolve_uri
 
 _SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep")
 _FILE_KEYS = ("train_file", "validation_file", "test_file")
@@ -105,7 +107,7 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
     root = Reader(plain, "", problems)
     root.number("lr", above=0, maximum=1, hint="For example lr=1e-4")  # the name that users sweep comes first
     seed = root.integer("seed", minimum=0)
-    data = _read_data(root.section("data"))
+    data = _read_data(root.section("data"), problems)
     run = RunSpec(
         seed=seed,
         model=_read_model(root.section("model")),
@@ -132,8 +134,8 @@ def _read_model(reader: Reader) -> ModelSpec:
     )
     if model.source == "folder":
         folder = Path(model.path).expanduser().resolve()
-        if not folder.is_dir():
-            reader.complain("path", "is not a folder; give one with config.json, weights and tokenizer")
+        if problem := check_folder(model.path, folder):
+            reader.add_problems([problem])
         model = ModelSpec(**{**vars(model), "path": str(folder)})
     if model.source == "hub" and (problem := check_revision("model.revision", model.revision)):
         reader.add_problems([problem])
@@ -141,7 +143,8 @@ def _read_model(reader: Reader) -> ModelSpec:
     return model
 
 
-def _read_data(reader: Reader) -> DataSpec:
+def _read_data(reader: Reader, problems: list[str]) -> DataSpec:
+    before = len(problems)
     files = {key: _absolute(reader.optional_text(key)) for key in _FILE_KEYS}
     data = DataSpec(
         name=reader.text("name"),
@@ -164,7 +167,8 @@ def _read_data(reader: Reader) -> DataSpec:
         max_length=reader.integer("max_length", minimum=4),
     )
     reader.refuse_unknown()
-    reader.add_problems(check_files(data))
+    if len(problems) == before:  # what could not be read has been told; its files would be told of too
+        reader.add_problems(check_files(data))
     return data
 
 
@@ -242,10 +246,18 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
             max_attempts=temporal.integer("max_attempts", minimum=1),
         ),
         tracking=TrackingSpec(
-            uri=tracking.optional_text("uri") or home.mlflow_uri, experiment=tracking.text("experiment")
+            uri=_tracking_uri(tracking.optional_text("uri"), home, problems), experiment=tracking.text("experiment")
         ),
         store_root=_absolute(store.optional_text("root")) or str(home.store),
     )
     for reader in (temporal, tracking, store, sweep):
         reader.refuse_unknown()
     return spec
+
+
+def _tracking_uri(uri: str | None, home: Home, problems: list[str]) -> str:
+    try:
+        return resolve_uri(uri, home)
+    except ConfigError as error:
+        problems.append(str(error))
+        return ""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bertpar.cli import leave
-from bertpar.errors import BertparError
+from bertpar.cli import DEBUG_VARIABLE, leave
+from bertpar.errors import BertparError, ConfigError
 from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+_HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
+
 _sessions: list[Session] = []
 """Those of this process, for the exit code: Hydra hands nothing back from a launcher to its application."""
 
@@ -32,6 +35,8 @@ _sessions: list[Session] = []
 def main() -> None:
     """Run Hydra's application on sys.argv and leave with 0 only if every run of the sweep completed."""
     os.environ.setdefault(HOME_VARIABLE, str(home().root))
+    in_full = bool(os.environ.get(DEBUG_VARIABLE) or os.environ.get(_HYDRA_FULL_ERROR))
+    os.environ[_HYDRA_FULL_ERROR] = "1"  # Hydra then raises instead of printing its own message
     code = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_here)()
@@ -39,11 +44,28 @@ def main() -> None:
             session.close()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except CompactHydraException as error:
+        if in_full:
+            raise
+        from bertpar.hydra_errors import explain
+
+        code = _complain(ConfigError(explain(error)))
+    except BertparError as error:
+        code = _complain(error)
     leave(code or int(any(session.failed for session in _sessions)))
 
 
 def _run_here(config: DictConfig) -> None:
-    raise BertparError("hydra/launcher must be bertpar: runs are carried out by workers, not in this process")
+    raise ConfigError(
+        "hydra/launcher must be bertpar, and hydra.mode MULTIRUN: runs are carried out by workers, not in this process"
+    )
+
+
+def _complain(error: BertparError) -> int:
+    """Print the error, line by line, and return its exit code."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code
 
 
 class Session:
@@ -66,9 +88,7 @@ class Session:
         try:
             return asyncio.run(self._launch(job_overrides, initial_job_idx))
         except BertparError as error:
-            for line in str(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
+            raise SystemExit(_complain(error)) from None
         except KeyboardInterrupt:
             self._say_goodbye()
             raise SystemExit(INTERRUPTED) from None
@@ -93,6 +113,8 @@ class Session:
         from bertpar.compose import compose_runs
         from bertpar.store import Store
 
+        if not self._poll_seconds > 0:
+            raise ConfigError(f"hydra.launcher.poll_seconds={self._poll_seconds:g} must be a number > 0, in seconds")
         configs = [self._compose(list(o), first_index + i) for i, o in enumerate(job_overrides)]
         tasks = [_without_hydra(config) for config in configs]
         overrides = [list(config.hydra.overrides.task) for config in configs]

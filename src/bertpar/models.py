@@ -50,7 +50,8 @@ def resolve_model(model: ModelSpec) -> Path:
         folder = Path(model.path).expanduser()
     else:
         folder = _download(model)
-    _check_folder(model, folder)
+    if problem := check_folder(model.path, folder):
+        raise ModelError(problem)
     if model.weights_sha256 is not None:
         _check_weights(model, folder)
     return folder
@@ -217,9 +218,10 @@ def _download(model: ModelSpec) -> Path:
             ) from error
 
 
-def _check_folder(model: ModelSpec, folder: Path) -> None:
+def check_folder(path: str, folder: Path) -> str | None:
+    """Return what `folder`, which `model.path` names, lacks to be a saved model with its tokenizer; None if nothing."""
     if not folder.is_dir():
-        raise ModelError(f"model.path={model.path}: there is no folder {folder}. Give one with a saved model.")
+        return f"model.path={path}: there is no folder {folder}. Give one with a saved model."
     missing = []
     if not (folder / CONFIG_FILE).is_file():
         missing.append(CONFIG_FILE)
@@ -227,12 +229,13 @@ def _check_folder(model: ModelSpec, folder: Path) -> None:
         missing.append("a tokenizer (tokenizer.json or vocab.txt)")
     if weights_file(folder) is None:
         missing.append("weights (model.safetensors)")
-    if missing:
-        there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
-        raise ModelError(
-            f"model.path={model.path}: the folder {folder} lacks {' and '.join(missing)}; there is: {there}. "
-            "Save model and tokenizer into one folder with save_pretrained()."
-        )
+    if not missing:
+        return None
+    there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
+    return (
+        f"model.path={path}: the folder {folder} lacks {' and '.join(missing)}; there is: {there}. "
+        "Save model and tokenizer into one folder with save_pretrained()."
+    )
 
 
 def _check_weights(model: ModelSpec, folder: Path) -> None:

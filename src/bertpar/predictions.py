@@ -62,7 +62,7 @@ async def predict(
     except WorkflowFailureError as error:
         raise _as_bertpar_error(describe_failure(error.cause)) from error
     output = (store.fetch(result.key) / "output.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in output.splitlines()]
+    return [json.loads(line) for line in output.rstrip("\n").split("\n")]
 
 
 async def _choose_checkpoint(
@@ -88,7 +88,7 @@ def read_examples(file: Path) -> list[dict[str, Any]]:
         DataError: the file is missing, or a line is not a JSON object with a `text`.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--file {file} cannot be read: {error}") from error
     examples = []

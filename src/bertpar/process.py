@@ -1,15 +1,18 @@
 """The one door to a job process: a job goes in as a file, events come out as JSON lines.
 
-A job runs in a process of its own, so that an out-of-memory kill or a crash in native code is just a failure, and
-so that the worker stays small. How the process is started is known to this module alone.
+A job runs in a process of its own, so that an out-of-memory kill or a crash in native code is just a failure, and so
+that the worker stays small. Processes are forks of a warm template (template.py), of which a worker has one; nobody
+but this module knows that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -21,10 +24,16 @@ from bertpar.codec import from_json, to_json
 from bertpar.errors import ProcessDiedError
 from bertpar.events import Failure
 
-STOP_GRACE_SECONDS = 10.0
+STOP_GRACE_SECONDS = 5.0
+
+_MESSAGE_BYTES = 65536
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Thread pools started at import would not survive the fork; training sets its own number afterwards."""
 
 EventHandler = Callable[[str, Any], Awaitable[None]]
 """Called with an event's kind and its value as plain JSON."""
+
+_log = logging.getLogger(__name__)
 
 
 class JobFailed(Exception):
@@ -35,7 +44,113 @@ class JobFailed(Exception):
         self.failure = failure
 
 
-async def run_job(kind: str, job: Any, on_event: EventHandler, *, log_file: Path) -> Any:
+class JobProcess:
+    """A job process from its parent's side."""
+
+    def __init__(self, pid: int, exit_code: asyncio.Future[int]) -> None:
+        self.pid = pid
+        self._exit_code = exit_code
+
+    async def wait(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        return await asyncio.shield(self._exit_code)
+
+    async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Ask the process group to end, and kill what has not ended within the grace."""
+        for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, None)):
+            if self._exit_code.done():
+                return
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.wait(), patience)
+
+
+class JobStarter:
+    """Owns this worker's template, started at the first need and again should it die."""
+
+    def __init__(self, log_folder: Path) -> None:
+        self._log_folder = log_folder
+        self._starting = asyncio.Lock()
+        self._connection: socket.socket | None = None
+        self._next_id = 0
+        self._pids: dict[int, asyncio.Future[int]] = {}
+        self._exit_codes: dict[int, asyncio.Future[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def warm_up(self) -> socket.socket:
+        """Start the template unless it runs; it imports while other work goes on."""
+        async with self._starting:
+            if self._connection is None:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.setblocking(False)
+                self._log_folder.mkdir(parents=True, exist_ok=True)
+                with theirs, (self._log_folder / f"template-{os.getpid()}.log").open("ab") as log:
+                    process = await asyncio.create_subprocess_exec(
+                        *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
+                        env={**os.environ, **_ONE_THREAD},
+                        pass_fds=(theirs.fileno(),),
+                        stdin=asyncio.subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                    )
+                self._connection = ours
+                task = asyncio.create_task(self._listen(ours, process))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            return self._connection
+
+    async def start(self, kind: str, job_file: Path, events_fd: int, log_file: Path) -> JobProcess:
+        """Fork a process for the job; it writes its events to `events_fd`."""
+        connection = await self.warm_up()
+        self._next_id += 1
+        number = self._next_id
+        loop = asyncio.get_running_loop()
+        self._pids[number], self._exit_codes[number] = loop.create_future(), loop.create_future()
+        request = {"id": number, "kind": kind, "job_file": str(job_file), "log_file": str(log_file)}
+        try:
+            socket.send_fds(connection, [json.dumps(request).encode()], [events_fd])
+        except OSError as error:
+            self._forget(connection)
+            raise ProcessDiedError(f"the template of job processes is gone: {error}") from error
+        pid, exit_code = self._pids[number], self._exit_codes[number]
+        try:
+            return JobProcess(await asyncio.shield(pid), exit_code)
+        except asyncio.CancelledError:
+            pid.add_done_callback(_kill_unwanted)  # it is forked all the same, as soon as the template gets to it
+            raise
+
+    async def _listen(self, connection: socket.socket, process: asyncio.subprocess.Process) -> None:
+        loop = asyncio.get_running_loop()
+        with connection, suppress(OSError):
+            while message := await loop.sock_recv(connection, _MESSAGE_BYTES):
+                answer = json.loads(message)
+                if "pid" in answer:
+                    self._pids.pop(answer["id"]).set_result(answer["pid"])
+                else:
+                    self._exit_codes.pop(answer["id"]).set_result(answer["exit_code"])
+        self._forget(connection)
+        _log.warning("the template of job processes ended with exit code %s", await process.wait())
+
+    def _forget(self, connection: socket.socket) -> None:
+        """Give up on a dead template: its children died with it."""
+        if self._connection is connection:
+            self._connection = None
+            gone = ProcessDiedError("the template of job processes died")
+            for pid in self._pids.values():
+                pid.set_exception(gone)
+            for exit_code in self._exit_codes.values():
+                exit_code.set_result(-signal.SIGKILL)
+            self._pids, self._exit_codes = {}, {}
+
+
+def _kill_unwanted(pid: asyncio.Future[int]) -> None:
+    if pid.exception() is None:
+        with suppress(ProcessLookupError):
+            os.kill(pid.result(), signal.SIGKILL)
+
+
+async def run_job(starter: JobStarter, kind: str, job: Any, on_event: EventHandler, *, log_file: Path) -> Any:
     """Run one job to its end in a process of its own, and return its result as plain JSON.
 
     The process group is stopped whenever this function is left, by cancellation too.
@@ -50,32 +165,19 @@ async def run_job(kind: str, job: Any, on_event: EventHandler, *, log_file: Path
         job_file.write_text(to_json(job), encoding="utf-8")
         read_end, write_end = os.pipe()
         try:
-            with log_file.open("ab") as log:
-                process = await asyncio.create_subprocess_exec(
-                    *(
-                        sys.executable,
-                        "-m",
-                        "bertpar.jobs",
-                        kind,
-                        str(job_file),
-                        str(write_end),
-                        str(os.getpid()),
-                    ),
-                    pass_fds=(write_end,),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # one signal then reaches whatever the job starts
-                )
+            process = await starter.start(kind, job_file, write_end, log_file)
+        except BaseException:
+            os.close(read_end)
+            raise
         finally:
             os.close(write_end)
         try:
             return await _relay(process, read_end, on_event, log_file)
         finally:
-            await stop_group(process)
+            await process.stop()
 
 
-async def _relay(process: asyncio.subprocess.Process, read_end: int, on_event: EventHandler, log_file: Path) -> Any:
+async def _relay(process: JobProcess, read_end: int, on_event: EventHandler, log_file: Path) -> Any:
     reader = asyncio.StreamReader(limit=2**24)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")
@@ -95,16 +197,6 @@ async def _relay(process: asyncio.subprocess.Process, read_end: int, on_event: E
         transport.close()
     code = await process.wait()
     raise ProcessDiedError(f"the process {_ending(code)} without a result.{_tail(log_file)}")
-
-
-async def stop_group(process: asyncio.subprocess.Process) -> None:
-    """Ask the process group to end, and kill what has not ended within the grace."""
-    for number, grace in ((signal.SIGTERM, STOP_GRACE_SECONDS), (signal.SIGKILL, None)):
-        if number == signal.SIGKILL or process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(process.wait()), grace)
 
 
 def _ending(code: int) -> str:

@@ -140,6 +140,8 @@ async def run_worker(
     if worker.is_running:
         _log.info("%s worker takes work from %s, %d at once", kind, queue, num_slots)
         _say_ready(ready_file)
+        if activities is None:
+            await _warm_up()
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop_asked.is_set():
         _log.info("%s worker stops; what runs has %g s to end", kind, grace.total_seconds())
@@ -147,6 +149,13 @@ async def run_worker(
     stopping.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def _warm_up() -> None:
+    """Start what job processes are forked from, so that the first job need not wait for its imports."""
+    from bertpar.activities import job_starter
+
+    await job_starter().warm_up()
 
 
 def _own_workflows(kind: WorkerKind) -> Sequence[type]:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +18,15 @@ from bertpar.codec import from_json
 from bertpar.errors import BertparError, PreemptedError, is_retryable
 from bertpar.events import Failure
 from bertpar.paths import home
-from bertpar.process import EventHandler, JobFailed, run_job
+from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
 
 T = TypeVar("T")
+
+
+@cache
+def job_starter() -> JobStarter:
+    """Return this process's one starter of job processes."""
+    return JobStarter(home().logs / "jobs")
 
 
 async def run_with_heartbeats(
@@ -61,7 +68,7 @@ async def run_with_heartbeats(
 
 
 async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler) -> T:
-    result = await run_job(kind, job, on_event, log_file=_log_file(kind))
+    result = await run_job(job_starter(), kind, job, on_event, log_file=_log_file(kind))
     return from_json(result_type, json.dumps(result))
 
 

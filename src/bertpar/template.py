@@ -1,0 +1,116 @@
+"""A warm parent of job processes: `python -m bertpar.template SOCKET_FD PARENT_PID`.
+
+It imports once what every job needs, about seven seconds of CPU time, and then forks a process for each job, which
+starts at once and shares the imported pages. It stays fit to be forked: no torch operation, no accelerator, no client
+of Temporal, no thread.
+
+Messages over the socket are one JSON object each: `{"id", "kind", "job_file", "log_file"}` with the descriptor for
+events comes in; `{"id", "pid"}` and, when the process has ended, `{"id", "exit_code"}` go out.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from bertpar import jobs
+
+_MESSAGE_BYTES = 65536
+
+
+def preload() -> None:
+    """Import what jobs import."""
+    import torch
+
+    import bertpar.data.snapshot
+    import bertpar.evaluation.evaluate
+    import bertpar.evaluation.predict
+    import bertpar.training.run  # noqa: F401
+
+    torch.set_num_threads(1)  # with more, a forked child's own threads can hang
+    gc.collect()
+    gc.freeze()  # the collector would touch, and so copy, pages that children share
+
+
+class Template:
+    """Forks a process per request until the other end of the socket closes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._ids_by_pid: dict[int, int] = {}
+
+    def serve(self) -> None:
+        """Answer requests and report ended children; returns when the worker is gone."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ)
+            selector.register(wake_read, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if wake_read in ready:
+                    os.read(wake_read, _MESSAGE_BYTES)
+                    self._report_ended()
+                if self._connection in ready and not self._accept():
+                    return
+
+    def _accept(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE_BYTES, 1)
+        if not message:
+            return False
+        request = json.loads(message)
+        (events_fd,) = descriptors
+        template_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_job(request, events_fd, template_pid)
+        os.close(events_fd)
+        self._ids_by_pid[pid] = request["id"]
+        self._send(id=request["id"], pid=pid)
+        return True
+
+    def _become_job(self, request: dict[str, Any], events_fd: int, template_pid: int) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._connection.close()
+            os.setsid()  # one signal then reaches whatever the job starts
+            log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            jobs.main([request["kind"], request["job_file"], str(events_fd), str(template_pid)])
+        finally:
+            os._exit(1)  # jobs.main has ended the process unless it could not even begin
+
+    def _report_ended(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._send(id=self._ids_by_pid.pop(pid), exit_code=os.waitstatus_to_exitcode(status))
+
+    def _send(self, **message: Any) -> None:
+        with suppress(BrokenPipeError):
+            self._connection.send(json.dumps(message).encode())
+
+
+def main(argv: list[str]) -> None:
+    socket_fd, parent_pid = map(int, argv)
+    jobs.die_with(parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which stops its jobs itself
+    preload()
+    Template(socket.socket(fileno=socket_fd)).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
