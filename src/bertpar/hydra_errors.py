@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import CompactHydraException, MissingConfigException
-from omegaconf import DictConfig
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from bertpar.paths import conf_dir
-
-_HELP = "--cfg job shows every key, --help every group"
 
 
 def explain(error: CompactHydraException) -> str:
@@ -23,35 +23,41 @@ def explain(error: CompactHydraException) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown; choose from: {', '.join(error.options)}"
-    lines = [str(error).strip().split("\nSee https://")[0]]
+    lines = str(error).split("Config search path:")[0].split("See https://")[0].splitlines()
     if isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause).splitlines()[0])
-    return "; ".join(lines)
+    gist = "; ".join(line.strip(" .") for line in lines if line.strip())
+    return f"{error.override}: {gist}" if isinstance(error, OverrideParseException) else gist
 
 
 def _unknown_key(key: str) -> str:
-    section_key, _, name = key.rpartition(".")
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("config", return_hydra_config=True)
-    known = _keys(config)
+    section, _, name = key.rpartition(".")
+    known = _known_keys()
     by_name = {known_key.rpartition(".")[2]: known_key for known_key in known}
     close = [*get_close_matches(key, known), *(by_name[n] for n in get_close_matches(name, by_name))]
     meant = f"Did you mean {' or '.join(dict.fromkeys(close))}? " if close else ""
-    siblings = sorted(k for k in known if k.rpartition(".")[0] == section_key)
-    return f"{key} is unknown. {meant}Choose from: {', '.join(siblings)}; {_HELP}"
+    siblings = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == section)
+    allowed = f"Choose from: {', '.join(siblings)}. " if siblings else ""
+    return f"{key} is unknown. {meant}{allowed}--cfg job shows every key, --help every group"
 
 
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """Return the dotted keys of `config`; of Hydra's own only the launcher's."""
-    keys: list[str] = []
-    for name in map(str, config):
-        node = None if config._is_missing(name) else config._get_node(name)
-        key = f"{prefix}{name}"
-        if key == "hydra":
-            keys += _keys(config.hydra.launcher, "hydra.launcher.")
-            continue
-        keys.append(key)
-        if isinstance(node, DictConfig):
-            keys += _keys(node, f"{key}.")
-    return keys
+def _known_keys() -> list[str]:
+    """Return the dotted keys of the default configuration, groups too; of Hydra's own the launcher's alone."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", return_hydra_config=True)
+    launcher = OmegaConf.to_container(config.hydra.launcher)
+    with open_dict(config):
+        del config["hydra"]
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    assert isinstance(launcher, dict)
+    return [*_dotted(plain), *_dotted(launcher, "hydra.launcher.")]
+
+
+def _dotted(section: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in section.items():
+        if not str(key).startswith("_"):
+            yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")

@@ -70,6 +70,13 @@ async def connect_patiently(connect: Callable[[], Any]) -> Client:
             return client
 
 
+def sandbox() -> SandboxedWorkflowRunner:
+    """Return the sandbox in which all workflows run: it refuses what would make a replay differ."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+    )
+
+
 def make_worker(
     kind: WorkerKind,
     client: Client,
@@ -95,9 +102,7 @@ def make_worker(
         workflows=workflows,
         activities=activities,
         activity_executor=ThreadPoolExecutor(num_slots, thread_name_prefix=f"{kind}-activity"),
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
-        ),
+        workflow_runner=sandbox(),
         identity=f"{platform.node()}/{kind}/{os.getpid()}",
         max_cached_workflows=max_cached_workflows if workflows else 0,
         max_concurrent_activities=num_slots,

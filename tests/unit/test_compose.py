@@ -91,7 +91,7 @@ def test_a_key_that_must_be_given_is_named() -> None:
 def test_a_missing_file_and_folder_are_named() -> None:
     with pytest.raises(ConfigError, match=r"data.train_file=/no/such.csv: there is no such file"):
         run_spec("data=files", "data.train_file=/no/such.csv")
-    with pytest.raises(ConfigError, match=r"model.path=/no/folder is not a folder"):
+    with pytest.raises(ConfigError, match=r"model.path=/no/folder: there is no folder /no/folder"):
         run_spec("model=local", "model.path=/no/folder")
 
 

@@ -1,0 +1,121 @@
+"""Records the histories that test_histories.py replays: `python -m tests.workflows.record_histories`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from bertpar.events import InferenceInput, PredictJob, RunBatch, TrainJob, TrainResult
+from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
+from tests.workflows.conftest import SNAPSHOT, Script, checkpoint, running_sweep, save, train_at_once, trained, until
+
+HISTORIES = Path(__file__).parents[1] / "histories"
+
+
+async def main() -> None:
+    binary = Path(sys.executable).parent / "temporal"
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(binary), data_converter=pydantic_data_converter
+    ) as server:
+        await _record_mixed(server.client)
+        await _record_cancelled(server.client)
+
+
+async def _record_mixed(client: Client) -> None:
+    """A sweep with a resumed, a failed and a plain run; and a prediction."""
+
+    async def train(job: TrainJob) -> TrainResult:
+        if job.run_id.endswith("/0") and job.attempt == 1:
+            await save(job, checkpoint(job, 5))
+            raise ApplicationError("killed", type="ProcessDiedError")
+        if job.run_id.endswith("/1"):
+            raise ApplicationError("loss is nan", type="NotANumberError")
+        return await train_at_once(job)
+
+    async with running_sweep(client, Script(train=train)) as sweep:
+        await sweep.run(sweep.ref(0), sweep.ref(1), sweep.ref(2, request="other"))
+        await _save(client, sweep.sweep_id, "coordinator-one_failed")
+        await _save(client, f"{sweep.sweep_id}/0/train", "training-resumed")
+        await _save(client, f"{sweep.sweep_id}/1/train", "training-failed")
+        await _save(client, f"{sweep.sweep_id}/2/eval", "evaluation")
+        job = PredictJob(
+            store_root="/nowhere",
+            spec_key="specs/0",
+            snapshot=SNAPSHOT,
+            checkpoint=checkpoint(TrainJob(**_any_train_job(sweep.sweep_id)), 5),
+            input_key="predictions/p/input",
+            output_key="predictions/p/output",
+        )
+        await client.execute_workflow(
+            InferenceWorkflow.run,
+            InferenceInput(job=job, heartbeat_timeout_seconds=10),
+            id=f"{sweep.sweep_id}/predict",
+            task_queue=sweep.options.eval_queue,
+        )
+        await _save(client, f"{sweep.sweep_id}/predict", "inference")
+
+
+async def _record_cancelled(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(0.1)
+        return trained(job, checkpoint(job, 1))
+
+    script = Script(train=train)
+    async with running_sweep(client, script, max_parallel=1) as sweep:
+        handle = await sweep.start()
+        runs = (sweep.ref(0), sweep.ref(1))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        await until(lambda: bool(script.train_jobs))
+        await handle.cancel()
+        try:
+            await handle.result()
+        except WorkflowFailureError:
+            await _save(client, sweep.sweep_id, "coordinator-cancelled")
+
+
+def _any_train_job(sweep_id: str) -> dict[str, object]:
+    from bertpar.spec import TrackingSpec
+
+    return {
+        "store_root": "/nowhere",
+        "run_id": f"{sweep_id}/0",
+        "spec_key": "specs/0",
+        "snapshot": SNAPSHOT,
+        "attempt": 1,
+        "resume_from": (),
+        "tracking": TrackingSpec(uri="sqlite://", experiment="test"),
+        "mlflow_run_id": "m",
+    }
+
+
+async def _save(client: Client, workflow_id: str, name: str) -> None:
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    HISTORIES.mkdir(exist_ok=True)
+    events = _without_machine(json.loads(history.to_json()))
+    (HISTORIES / f"{name}.json").write_text(json.dumps(events, indent=1), encoding="utf-8")
+    print(f"{name}: {len(history.events)} events")
+
+
+def _without_machine(value: Any) -> Any:
+    """Drop what tells of the recording machine and changes nothing at replay: stack traces, host names."""
+    if isinstance(value, list):
+        return [_without_machine(item) for item in value]
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if key not in ("stackTrace", "identity")}
+        return {key: _without_machine(item) for key, item in kept.items()}
+    return value
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
