@@ -17,7 +17,7 @@ from bertpar.data.precheck import check_files
 from bertpar.errors import ConfigError
 from bertpar.hub import check_revision
 from bertpar.metric_names import monitored_metrics
-from bertpar.models import check_folder
+from bertpar.model_folder import check_folder
 from bertpar.paths import Home
 from bertpar.reader import Reader
 from bertpar.spec import (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertpar.errors import ModelError
 from bertpar.hub import check_revision
+from bertpar.model_folder import CONFIG_FILE, check_folder, weights_file
 from bertpar.paths import home
 from bertpar.spec import ModelSpec, Task
 from bertpar.store import sha256_of
@@ -22,14 +23,6 @@ from bertpar.tiny_model import make_tiny_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CONFIG_FILE = "config.json"
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "onnx/*", "openvino/*", "coreml/*"]
 _HUB_TIMEOUT_SECONDS = 10.0
 _PLAIN_TEXT = "the film was not bad, and 12 people liked it."
@@ -55,11 +48,6 @@ def resolve_model(model: ModelSpec) -> Path:
     if model.weights_sha256 is not None:
         _check_weights(model, folder)
     return folder
-
-
-def weights_file(folder: Path) -> Path | None:
-    """Return the file that holds (or indexes) the weights in `folder`; None for a model without weights."""
-    return next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
 
 
 def max_positions(folder: Path) -> int | None:
@@ -216,26 +204,6 @@ def _download(model: ModelSpec) -> Path:
                 f"cannot be downloaded: {_first_line(error)}. Check the name and the network, or use "
                 "a folder: model=local model.path=/path/to/folder"
             ) from error
-
-
-def check_folder(path: str, folder: Path) -> str | None:
-    """Return what `folder`, which `model.path` names, lacks to be a saved model with its tokenizer; None if nothing."""
-    if not folder.is_dir():
-        return f"model.path={path}: there is no folder {folder}. Give one with a saved model."
-    missing = []
-    if not (folder / CONFIG_FILE).is_file():
-        missing.append(CONFIG_FILE)
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        missing.append("a tokenizer (tokenizer.json or vocab.txt)")
-    if weights_file(folder) is None:
-        missing.append("weights (model.safetensors)")
-    if not missing:
-        return None
-    there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) or "nothing"
-    return (
-        f"model.path={path}: the folder {folder} lacks {' and '.join(missing)}; there is: {there}. "
-        "Save model and tokenizer into one folder with save_pretrained()."
-    )
 
 
 def _check_weights(model: ModelSpec, folder: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bertpar.errors import ModelError
-from bertpar.models import load_classifier, load_tokenizer, max_positions, resolve_model, weights_file
+from bertpar.model_folder import weights_file
+from bertpar.models import load_classifier, load_tokenizer, max_positions, resolve_model
 from bertpar.spec import ModelSpec
 from tests.unit.data_sets import MINILM, TINY
 
