@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import PendingActivityState
@@ -62,6 +62,11 @@ class SweepView:
     sweep: SweepStatus
     runs: tuple[RunView, ...] = field(default_factory=tuple)
 
+    def mlflow_run_ids(self, indices: Set[int] | None = None) -> list[str]:
+        """Return the MLflow runs of the runs `indices` (None: all), in their order, of those that have one."""
+        states = [run.state for run in self.runs if indices is None or run.state.run.index in indices]
+        return [state.mlflow_run_id for state in states if state.mlflow_run_id is not None]
+
     def as_json(self) -> dict[str, Any]:
         """Return the public form of `bertpar status SWEEP --json`."""
         return {
@@ -83,10 +88,12 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
     gate = asyncio.Semaphore(_RUNS_AT_ONCE)
 
     async def view(state: RunState) -> RunView:
-        if state.status != "training":
+        # Of a training that did not come to its end the coordinator knows only that.
+        unfinished = state.status in ("failed", "cancelled") and state.best is None
+        if state.status != "training" and not unfinished:
             return RunView(state=state, status=state.status)
         async with gate:
-            return await _observe_training(client, state)
+            return await (_observe_training(client, state) if state.status == "training" else _look_back(client, state))
 
     return SweepView(sweep=sweep, runs=tuple(await asyncio.gather(*map(view, sweep.runs))))
 
@@ -100,17 +107,53 @@ async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) 
     """
     try:
         return await client.get_workflow_handle(workflow_id).query(question)
-    except WorkflowQueryFailedError as error:
-        raise NotFoundError(f"{workflow_id} does not answer that: {error}") from error
+    except (WorkflowQueryFailedError, ValueError) as error:  # ValueError: the answer of another kind of workflow
+        raise NotFoundError(f"{workflow_id} is a workflow of another kind; `bertpar ls` lists the sweeps") from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             raise NotFoundError(f"{workflow_id} does not exist; `bertpar ls` lists the sweeps") from error
         raise
 
 
+async def find_run(client: Client, run_id: str) -> tuple[SweepStatus, RunState]:
+    """Return a run with its sweep, as the coordinator knows them.
+
+    Raises:
+        NotFoundError: `run_id` is not SWEEP/INDEX, or there is no such sweep or run.
+    """
+    sweep_id, _, index = run_id.rpartition("/")
+    if not sweep_id or not index.isdecimal():
+        raise NotFoundError(f"{run_id} is no run: give SWEEP/INDEX, for example {run_id}/0; `bertpar ls` lists sweeps")
+    sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    for state in sweep.runs:
+        if state.run.index == int(index):
+            return sweep, state
+    known = [state.run.index for state in sweep.runs]
+    raise NotFoundError(f"sweep {sweep_id} has no run {index}; its runs: {known[0]} to {known[-1]}")
+
+
 async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
-    """Return the run's existing checkpoints, by step."""
-    return await query(client, f"{run_id}/train", TrainingWorkflow.checkpoints)
+    """Return the run's existing checkpoints, by step; none for a run whose training has not begun.
+
+    Raises:
+        NotFoundError: no such run.
+    """
+    try:
+        return await query(client, f"{run_id}/train", TrainingWorkflow.checkpoints)
+    except NotFoundError:
+        await find_run(client, run_id)
+        return []
+
+
+async def _look_back(client: Client, state: RunState) -> RunView:
+    try:
+        known = await query(client, f"{state.run.run_id}/train", TrainingWorkflow.status)
+    except NotFoundError:  # it failed, or was cancelled, before its training
+        return RunView(state=state, status=state.status)
+    seen = _with_training(state, known, None)
+    return RunView(
+        state=replace(seen, failure=state.failure or seen.failure), status=state.status, attempts=known.attempts
+    )
 
 
 async def _observe_training(client: Client, state: RunState) -> RunView:

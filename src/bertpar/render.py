@@ -9,9 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bertpar.events import TERMINAL, RunState
+from bertpar.events import TERMINAL, Failure, RunState
 from bertpar.observe import RunView, SweepView
-from bertpar.paths import Home
+from bertpar.pages import mlflow_page, temporal_page
 from bertpar.workflows.planning import rank
 
 _STYLES = {
@@ -95,44 +95,67 @@ class PlainLog:
     def __init__(self, beside_table: bool) -> None:
         self._beside_table = beside_table
         self._said: dict[int, set[str]] = {}
+        self._first_with: dict[str, int] = {}
+        """The run with which a cause was said in full."""
 
     def news(self, view: SweepView) -> list[str]:
-        """Return the lines that were not yet said."""
+        """Return the lines that were not yet said; a cause that ends many runs is said in full once."""
         lines: list[str] = []
         for run in view.runs:
-            said = self._said.setdefault(run.state.run.index, set())
-            for key, line in self._facts(run):
+            index = run.state.run.index
+            said = self._said.setdefault(index, set())
+            for key, line, cause in self._facts(run):
                 if key not in said:
                     said.add(key)
-                    lines.append(f"[{run.state.run.index}] {run.name}: {line}")
+                    lines.append(f"[{index}] {run.name}: {line}{self._told(cause, index)}")
         return lines
 
-    def _facts(self, run: RunView) -> Iterable[tuple[str, str]]:
+    def _told(self, cause: Failure | None, index: int) -> str:
+        if cause is None:
+            return ""
+        full = _told_in_full(cause)
+        if full not in self._first_with:
+            self._first_with[full] = index
+            return f": {full}"
+        first = self._first_with[full]
+        return f": {cause.error_type}, " + ("as before" if first == index else f"as [{first}]")
+
+    def _facts(self, run: RunView) -> Iterable[tuple[str, str, Failure | None]]:
         state = run.state
         for attempt in run.attempts:
             if attempt.cause is not None:
-                cause = f"{attempt.cause.error_type}: {attempt.cause.message}"
-                yield f"attempt {attempt.number}", f"attempt {attempt.number} ended: {cause}"
+                yield f"attempt {attempt.number}", f"attempt {attempt.number} ended", attempt.cause
         if state.status == "failed" and state.failure is not None:
-            yield "failed", f"failed: {state.failure.error_type}: {state.failure.message}"
+            yield "failed", "failed", state.failure
         if self._beside_table:
             return
         if state.status in ("training", "evaluating", "cancelled"):
-            yield (
-                f"{run.status} {state.attempt}",
-                run.status + (f", attempt {state.attempt}" if state.attempt else ""),
-            )
+            attempt_number = f", attempt {state.attempt}" if state.attempt else ""
+            yield f"{run.status} {state.attempt}", f"{run.status}{attempt_number}", None
         progress = run.progress
         if progress and progress.total_steps and progress.step:
             share = progress.step * self._STEPS_PER_LINE // progress.total_steps
             loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
-            yield f"progress {share}", f"step {progress.step}/{progress.total_steps}{loss}"
+            yield f"progress {share}", f"step {progress.step}/{progress.total_steps}{loss}", None
         if state.status == "completed":
-            yield "completed", f"completed, {_metrics(state)}"
+            yield "completed", f"completed, {_metrics(state)}", None
 
 
-def final_report(view: SweepView, indices: Set[int] | None, home: Home) -> RenderableType:
-    """Return the ranking and the links."""
+def causes(view: SweepView) -> list[str]:
+    """Return one line for each distinct cause of failed runs, with the runs that it ended."""
+    found: dict[str, list[int]] = {}
+    for state in (run.state for run in view.runs):
+        if state.status == "failed" and state.failure is not None:
+            found.setdefault(_told_in_full(state.failure), []).append(state.run.index)
+    return [f"{' '.join(f'[{index}]' for index in indices)} failed: {cause}" for cause, indices in found.items()]
+
+
+def _told_in_full(failure: Failure) -> str:
+    return f"{failure.error_type}: {failure.message}"
+
+
+def final_report(view: SweepView, indices: Set[int] | None, mlflow_ui: str | None) -> RenderableType:
+    """Return the ranking and the links. `mlflow_ui` is where MLflow's page is served now."""
     states = [r.state for r in view.runs if indices is None or r.state.run.index in indices]
     names = {r.state.run.index: r.name for r in view.runs}
     table = Table(box=None, pad_edge=False, header_style="bold", title=None)
@@ -154,7 +177,7 @@ def final_report(view: SweepView, indices: Set[int] | None, home: Home) -> Rende
             *(_with_interval(state, key) for key in tests),
             Text(state.status, style=_STYLES.get(state.status, "")),
         )
-    return Group(Text(""), table, Text(""), *_links(view, states, home))
+    return Group(Text(""), table, Text(""), *_links(view, states, _mlflow_link(view, indices, mlflow_ui)))
 
 
 def _with_interval(state: RunState, key: str) -> str:
@@ -163,30 +186,25 @@ def _with_interval(state: RunState, key: str) -> str:
     return number(state.metrics.get(key)) + interval
 
 
-def _links(view: SweepView, states: list[RunState], home: Home) -> list[Text]:
+def _links(view: SweepView, states: list[RunState], mlflow_link: str) -> list[Text]:
     sweep = view.sweep
-    failed = [(s.run.run_id, s.failure) for s in states if s.failure and s.status == "failed"]
-    lines = [f"{run_id} failed: {failure.message}" for run_id, failure in failed]
-    lines.append(f"sweep {sweep.sweep_id} {sweep.status}")
+    lines = [f"sweep {sweep.sweep_id} {sweep.status}"]
+    if any(state.failure for state in states if state.status == "failed"):  # told when it came, perhaps long ago
+        lines.append(f"  causes:   bertpar status {sweep.sweep_id}")
     if sweep.options.temporal_ui:
-        lines.append(f"  Temporal: {sweep.options.temporal_ui}/workflows/{sweep.sweep_id}")
-    lines.append(f"  MLflow:   {_mlflow_link(view, states, home)}")
+        lines.append(f"  Temporal: {temporal_page(sweep.options.temporal_ui, sweep.sweep_id)}")
+    lines.append(f"  MLflow:   {mlflow_link}")
     best = next((s for s in rank(states) if s.status == "completed"), None)
     if best is not None:
         lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')
-    return [Text(line, style="red" if " failed: " in line else "") for line in lines]
+    return [Text(line) for line in lines]
 
 
-def _mlflow_link(view: SweepView, states: list[RunState], home: Home) -> str:
-    from bertpar.tracking import compare_url
-
-    uri = view.sweep.options.tracking.uri
-    if view.sweep.mlflow is None:
-        return uri
-    ids = [s.mlflow_run_id for s in states if s.mlflow_run_id]
-    if uri.startswith("http"):
-        return compare_url(uri, [view.sweep.mlflow.experiment_id], ids)
-    return f"bertpar ui {view.sweep.sweep_id}   (local database, {len(ids)} runs to compare)"
+def _mlflow_link(view: SweepView, indices: Set[int] | None, mlflow_ui: str | None) -> str:
+    ids = view.mlflow_run_ids(indices)
+    if mlflow_ui is not None:
+        return mlflow_page(view.sweep, ids, mlflow_ui)
+    return f"bertpar ui {view.sweep.sweep_id}   (starts MLflow's page)"
 
 
 def _metrics(state: RunState) -> str:
