@@ -11,8 +11,8 @@ from typing import Any
 from temporalio.client import Client, WorkflowFailureError
 
 from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
-from bertpar.events import CheckpointRef, Failure, InferenceInput, PredictJob, SnapshotRef, SweepStatus
-from bertpar.observe import checkpoints_of, query
+from bertpar.events import CheckpointRef, Failure, InferenceInput, PredictJob, SnapshotRef
+from bertpar.observe import checkpoints_of, find_run, query
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.failures import describe_failure
@@ -28,14 +28,9 @@ async def predict(
         NotFoundError: no such run or checkpoint.
         BertparError: of the class with which the prediction failed.
     """
-    sweep_id, _, index = run_id.rpartition("/")
-    sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
-    state = next((r for r in sweep.runs if str(r.run.index) == index), None)
-    if state is None:
-        known = ", ".join(r.run.run_id for r in sweep.runs)
-        raise NotFoundError(f"no run {run_id}; the sweep has: {known}")
+    sweep, state = await find_run(client, run_id)
     checkpoint = await _choose_checkpoint(client, run_id, state.best, step)
-    snapshots: dict[str, SnapshotRef] = await query(client, sweep_id, CoordinatorWorkflow.snapshots)
+    snapshots: dict[str, SnapshotRef] = await query(client, sweep.sweep_id, CoordinatorWorkflow.snapshots)
 
     store = Store(sweep.options.store_root, cache)
     prediction_id = f"predict-{secrets.token_hex(6)}"

@@ -65,7 +65,7 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
         return 0
     from bertpar.follow import make_console
     from bertpar.observe import observe
-    from bertpar.render import live_table
+    from bertpar.render import causes, live_table
 
     view = with_client(where, lambda client: observe(client, sweep))
     if as_json:
@@ -74,12 +74,16 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
         console = make_console()
         console.print(f"sweep {view.sweep.sweep_id}: {view.sweep.status}", highlight=False)
         console.print(live_table(view), highlight=False)
+        for line in causes(view):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0 if view.sweep.status in ("running", "completed") else 1
 
 
 @click.command()
 @click.argument("sweep")
-@click.option("--poll", default=0.5, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--poll", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between two looks."
+)
 @temporal_options
 def attach(sweep: str, poll: float, **where: str | None) -> int:
     """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed."""
@@ -94,18 +98,28 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
 @temporal_options
 def cancel(sweep: str, **where: str | None) -> None:
     """Cancel a sweep: running trainings stop, what is finished stays."""
-    from temporalio.service import RPCError
+    from temporalio.client import WorkflowExecutionStatus
+    from temporalio.service import RPCError, RPCStatusCode
 
-    async def cancel(client: Client) -> None:
+    async def cancel(client: Client) -> bool:
+        handle = client.get_workflow_handle(sweep)
         try:
-            await client.get_workflow_handle(sweep).cancel()
+            described = await handle.describe()
         except RPCError as error:
-            raise NotFoundError(
-                f"{sweep} cannot be cancelled: {error.message}; `bertpar ls` lists the sweeps"
-            ) from None
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            raise NotFoundError(f"{sweep} does not exist; `bertpar ls` lists the sweeps") from error
+        if described.workflow_type != "CoordinatorWorkflow":
+            raise NotFoundError(f"{sweep} is a part of a sweep; `bertpar ls` lists the sweeps, which can be cancelled")
+        running = described.status == WorkflowExecutionStatus.RUNNING
+        if running:
+            await handle.cancel()
+        return running
 
-    with_client(where, cancel)
-    click.echo(f"{sweep}: cancelling; `bertpar status {sweep}` shows how far it is")
+    if with_client(where, cancel):
+        click.echo(f"{sweep}: cancelling; `bertpar status {sweep}` shows how far it is")
+    else:
+        click.echo(f"{sweep} has ended already: there is nothing to cancel")
 
 
 @click.command()
@@ -166,15 +180,19 @@ def predict(
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("-n", "limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
 @temporal_options
 def ls(as_json: bool, limit: int, **where: str | None) -> None:
     """List the sweeps, newest first."""
+    from bertpar.workflows.coordinator import CoordinatorWorkflow
 
     async def listed(client: Client) -> list[dict[str, Any]]:
         found = []
         async for workflow in client.list_workflows("WorkflowType = 'CoordinatorWorkflow'", limit=limit):
             state = workflow.status.name.lower() if workflow.status is not None else "unknown"
+            if state == "completed":  # the workflow; its result says whether every run did
+                handle = client.get_workflow_handle_for(CoordinatorWorkflow.run, workflow.id, run_id=workflow.run_id)
+                state = (await handle.result()).status
             found.append({"sweep_id": workflow.id, "status": state, "started": workflow.start_time.isoformat()})
         return found
 
