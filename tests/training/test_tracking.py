@@ -107,6 +107,29 @@ def test_an_opened_run_carries_parameters_tags_config_and_dataset(bench: Bench) 
     assert not bench.client.get_run(parent.run_id).data.params
 
 
+def test_a_null_that_the_specification_decides_is_logged_as_decided(bench: Bench) -> None:
+    spec = replace(SPEC, config={"checkpoint": {"monitor": None}, "model": {"revision": None}})
+    opened = bench.open("decided", spec_key=publish_spec(bench.store, spec))
+    params = bench.client.get_run(opened.run_id).data.params
+    assert params == {"checkpoint.monitor": SPEC.checkpoint.monitor, "model.revision": "null"}
+
+
+def test_a_runs_description_links_to_temporal_and_is_the_users_afterwards(bench: Bench) -> None:
+    tags = {"bertpar.temporal_url": "http://h/workflows/w"}
+    run_id = bench.open("described", tags=tags).run_id
+    assert (
+        bench.client.get_run(run_id).data.tags["mlflow.note.content"] == "[Workflow in Temporal](http://h/workflows/w)"
+    )
+    bench.client.set_tag(run_id, "mlflow.note.content", "mine")
+    bench.open("described", tags=tags)
+    assert bench.client.get_run(run_id).data.tags["mlflow.note.content"] == "mine"
+
+
+def test_the_experiment_is_shown_as_one_of_training(bench: Bench) -> None:
+    tags = bench.client.get_experiment(tracking.ensure_experiment(bench.tracking)).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_files_of_runs_lie_beside_the_database_not_in_the_working_folder(bench: Bench) -> None:
     run = bench.client.get_run(bench.open("where").run_id)
     assert run.info.artifact_uri.startswith(bench.home.mlflow_artifacts.as_uri())
@@ -328,15 +351,6 @@ def test_passwords_are_not_shown() -> None:
     with pytest.raises(TrackingError) as caught:
         tracking.check_reachable(TrackingSpec(uri="postgresql://me:secret@127.0.0.1:1/db", experiment="x"))
     assert "secret" not in str(caught.value)
-
-
-def test_links_follow_the_routes_of_mlflows_page() -> None:
-    assert tracking.run_url("http://h:1/", "7", "abc") == "http://h:1/#/experiments/7/runs/abc"
-    assert tracking.experiment_url("http://h:1", "7") == "http://h:1/#/experiments/7/runs"
-    assert (
-        tracking.compare_url("http://h:1", ["7"], ["a", "b"])
-        == "http://h:1/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%227%22%5D"
-    )
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ from bertpar.tracking.connection import (
     initialise_database,
     initialise_local_database,
 )
-from bertpar.tracking.links import compare_url, experiment_url, run_url
+from bertpar.tracking.links import compare_url, experiment_url, run_url, sweep_url
 from bertpar.tracking.rows import MetricRow, log_artifacts, log_rows
 from bertpar.tracking.runs import close_run, open_run
 
@@ -27,4 +27,5 @@ __all__ = [
     "open_run",
     "resolve_uri",
     "run_url",
+    "sweep_url",
 ]

@@ -31,6 +31,8 @@ _CLIENT_DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _LONGEST_REASON = 400
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has MLflow's UI show an experiment as one of training, not of language model applications."""
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def find_or_create_experiment(client: Any, tracking: TrackingSpec) -> str:
         # Somebody else may be quicker: the name is unique, so that the loser of the race just looks again.
         with suppress(MlflowException):
             location = _artifact_location(tracking)
-            return str(client.create_experiment(tracking.experiment, artifact_location=location))
+            return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND))
         experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise TrackingError(

@@ -6,6 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from bertpar.codec import fetch_spec
@@ -17,6 +18,9 @@ from bertpar.tracking.connection import find_or_create_experiment, mlflow_client
 
 IDENTITY_TAG = "bertpar.id"
 """The tag by which a run is found again."""
+
+TEMPORAL_TAG = "bertpar.temporal_url"
+"""The tag with Temporal's page of the run's or sweep's workflow."""
 
 _PER_BATCH = 100  # MLflow's limit for parameters and for tags
 _DIGEST_LENGTH = 36  # MLflow's limit
@@ -64,7 +68,10 @@ def close_run(job: CloseRunJob) -> None:
 def _find_or_create(client: Any, experiment_id: str, job: OpenRunJob) -> Any:
     found = _find(client, experiment_id, job.identity)
     if not found:
-        tags = {IDENTITY_TAG: job.identity}
+        tags = {IDENTITY_TAG: job.identity, "mlflow.source.name": "bertpar", "mlflow.source.type": "LOCAL"}
+        if (page := job.tags.get(TEMPORAL_TAG)) is not None:
+            # MLflow makes no links of tags. Said once: from then on the description is the user's.
+            tags["mlflow.note.content"] = f"[Workflow in Temporal]({page})"
         if job.parent_mlflow_run_id is not None:
             tags["mlflow.parentRunId"] = job.parent_mlflow_run_id
         created = client.create_run(experiment_id, run_name=job.name, tags=tags)
@@ -94,10 +101,16 @@ def _log_config(client: Any, run_id: str, spec: RunSpec) -> None:
     from mlflow.entities import Param
     from omegaconf import OmegaConf
 
-    params = [Param(key, _as_typed(value)) for key, value in sorted(flatten(spec.config).items())]
+    params = [Param(key, _as_typed(value)) for key, value in sorted(_resolved(spec).items())]
     for start in range(0, len(params), _PER_BATCH):
         client.log_batch(run_id, params=params[start : start + _PER_BATCH], synchronous=True)
     client.log_text(run_id, OmegaConf.to_yaml(OmegaConf.create(spec.config)), "config.yaml")
+
+
+def _resolved(spec: RunSpec) -> dict[str, Any]:
+    """Return the configuration, flat, with what null stood for where the specification has decided it."""
+    decided = flatten({key: value for key, value in asdict(spec).items() if key != "config"})
+    return {key: decided.get(key) if value is None else value for key, value in flatten(spec.config).items()}
 
 
 def _as_typed(value: Any) -> str:
