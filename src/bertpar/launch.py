@@ -130,7 +130,7 @@ class Session:
         refs = submit.run_refs(self._sweep_id, runs, overrides, first_index, store, code)
         options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
         final = _one_batch(self._config)
-        await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final)
+        await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final, say=_say)
 
         indices = {ref.index for ref in refs}
         if self._detach:

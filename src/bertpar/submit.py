@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from temporalio.client import (
     Client,
@@ -26,6 +27,9 @@ from bertpar.workflows.coordinator import CoordinatorWorkflow
 
 _RUNS_PER_UPDATE = 200
 """Keeps one update's payload far below Temporal's limit of 2 MB."""
+
+_SECONDS_UNTIL_SAID = 5.0
+"""A sweep that no worker takes up must not just look as if it hung."""
 
 
 def new_sweep_id(name: str) -> str:
@@ -83,13 +87,20 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> Sweep
 
 
 async def submit_batch(
-    client: Client, sweep_id: str, name: str, options: SweepOptions, runs: Sequence[RunRef], *, final: bool
+    client: Client,
+    sweep_id: str,
+    name: str,
+    options: SweepOptions,
+    runs: Sequence[RunRef],
+    *,
+    final: bool,
+    say: Callable[[str], None],
 ) -> WorkflowHandle[CoordinatorWorkflow, SweepStatus]:
     """Add `runs` to the sweep's coordinator, starting it if this is its first batch; safe to call again.
 
     Raises:
         ConfigError: the sweep has ended and takes no further runs.
-        ConnectionFailedError: the server went away, or no evaluation worker answers.
+        ConnectionFailedError: the server went away.
     """
     for start in range(0, len(runs), _RUNS_PER_UPDATE):
         chunk = tuple(runs[start : start + _RUNS_PER_UPDATE])
@@ -104,17 +115,22 @@ async def submit_batch(
             static_summary=name,
         )
         try:
-            await client.execute_update_with_start_workflow(
-                CoordinatorWorkflow.add_runs,
-                RunBatch(runs=chunk, final=final and last),
-                id=f"{sweep_id}/{chunk[0].index}",
-                start_workflow_operation=begin,
+            accepted = asyncio.ensure_future(
+                client.execute_update_with_start_workflow(
+                    CoordinatorWorkflow.add_runs,
+                    RunBatch(runs=chunk, final=final and last),
+                    id=f"{sweep_id}/{chunk[0].index}",
+                    start_workflow_operation=begin,
+                )
             )
+            await asyncio.wait({accepted}, timeout=_SECONDS_UNTIL_SAID)
+            if not accepted.done():
+                say(f"waiting for a worker on queue {options.eval_queue}: bertpar worker eval")
+            await accepted
         except WorkflowUpdateFailedError as error:
             raise ConfigError(f"sweep {sweep_id} refused the runs: {error.cause}") from error
         except RPCError as error:
             raise ConnectionFailedError(
-                f"sweep {sweep_id} could not be submitted: {error.message}. "
-                f"Is a worker running on queue {options.eval_queue}? (bertpar worker eval)"
+                f"sweep {sweep_id} could not be submitted: {error.message}. Check that Temporal is up, and try again"
             ) from error
     return client.get_workflow_handle_for(CoordinatorWorkflow.run, sweep_id)
