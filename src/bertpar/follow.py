@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 
 from bertpar.events import TERMINAL, SweepOptions
 from bertpar.observe import SweepView, observe
+from bertpar.pages import mlflow_base, temporal_page
 from bertpar.paths import Home
 from bertpar.render import PlainLog, final_report, live_table
 
@@ -27,7 +28,7 @@ def announce(sweep_id: str, num_runs: int, options: SweepOptions) -> None:
     print(f"sweep {sweep_id}: {num_runs} {'run' if num_runs == 1 else 'runs'}")
     print(f"  follow: bertpar attach {sweep_id}")
     if options.temporal_ui:
-        print(f"  Temporal: {options.temporal_ui}/workflows/{sweep_id}")
+        print(f"  Temporal: {temporal_page(options.temporal_ui, sweep_id)}")
     sys.stdout.flush()
 
 
@@ -61,7 +62,8 @@ async def follow_runs(
                 break
             await asyncio.sleep(poll_seconds)
             view = await _observe_patiently(client, sweep_id, poll_seconds)
-    console.print(final_report(view, indices, home), highlight=False, soft_wrap=True)
+    mlflow_ui = mlflow_base(view.sweep.options.tracking.uri, home)
+    console.print(final_report(view, indices, mlflow_ui), highlight=False, soft_wrap=True)
     return view
 
 

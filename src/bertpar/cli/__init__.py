@@ -15,7 +15,7 @@ from bertpar.errors import BertparError
 COMMANDS: dict[str, str] = {
     "up": "bertpar.cli.stack:up",
     "down": "bertpar.cli.stack:down",
-    "ui": "bertpar.cli.stack:ui",
+    "ui": "bertpar.cli.pages:ui",
     "worker": "bertpar.cli.stack:worker",
     "status": "bertpar.cli.sweeps:status",
     "attach": "bertpar.cli.sweeps:attach",

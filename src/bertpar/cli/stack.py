@@ -95,27 +95,6 @@ def down(timeout: float) -> None:
 
 
 @click.command()
-@click.option("--open", "open_browser", is_flag=True, help="Open both pages in a browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print the addresses as JSON.")
-def ui(open_browser: bool, as_json: bool) -> None:
-    """Start MLflow's page and print the addresses of Temporal's and MLflow's pages."""
-    from bertpar import stack
-
-    home = paths.home()
-    pages = {"mlflow_ui": stack.request_mlflow_ui(home, on_wait=_say)}
-    if (running := stack.read(home)) is not None:
-        pages["temporal_ui"] = running.temporal_ui
-    if as_json:
-        click.echo(json.dumps(pages, indent=1))
-    else:
-        for name, url in pages.items():
-            click.echo(f"{'MLflow' if name == 'mlflow_ui' else 'Temporal':<10}{url}")
-    if open_browser:
-        for url in pages.values():
-            click.launch(url)
-
-
-@click.command()
 @click.argument("kind", type=click.Choice(["training", "eval"]))
 @click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS or the Temporal profile.")
 @click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'.")
