@@ -67,7 +67,9 @@ async def _choose_checkpoint(
         return best
     existing = await checkpoints_of(client, run_id)
     if step is None:
-        raise NotFoundError(f"{run_id} has no best checkpoint yet: it is not trained to its end. Name one: --step N")
+        steps = ", ".join(str(c.step) for c in existing)
+        choice = f"choose one of its checkpoints: --step N, of {steps}" if existing else "it has no checkpoint"
+        raise NotFoundError(f"{run_id} has no best checkpoint: it is not trained to its end; {choice}")
     for checkpoint in existing:
         if checkpoint.step == step:
             return checkpoint

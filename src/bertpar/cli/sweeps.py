@@ -166,6 +166,8 @@ def predict(
         raise click.UsageError(f"{len(texts)} --text but {len(pairs)} --text-pair")
     if out is not None and not out.resolve().parent.is_dir():
         raise DataError(f"--out {out}: folder {out.resolve().parent} does not exist")
+    if out is not None and out.is_dir():
+        raise DataError(f"--out {out} is a folder; give a file in it: --out {out / 'out.jsonl'}")
     examples: list[dict[str, Any]] = [{"text": text} for text in texts] if file is None else read_examples(file)
     for example, pair in zip(examples, pairs, strict=False):
         example["text_pair"] = pair
