@@ -51,9 +51,11 @@ class CheckpointRef:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved:
-    """The payload of `checkpoint_saved`: a new checkpoint, and the keys that are deleted because of it."""
+    """The payload of `checkpoint_saved`: a durable checkpoint, and the keys that are deleted because of it."""
 
     checkpoint: CheckpointRef
+    attempt: int
+    """The attempt that says so: a later one than the checkpoint's own where it found what was never signalled."""
     pruned: tuple[str, ...] = ()
 
 

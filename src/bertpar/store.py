@@ -121,6 +121,15 @@ class Store:
         except OSError as error:
             raise StoreError(f"store.root={self.root}: cannot write {key}: {error}") from error
 
+    def list(self, prefix: str) -> list[str]:
+        """Return the keys of the committed bundles anywhere below `prefix`, sorted."""
+        if self._local_root is not None:
+            found = (p.parent.relative_to(self._local_root).as_posix() for p in self._path(prefix).rglob(MANIFEST))
+            return sorted(key for key in found if not key.rpartition("/")[2].startswith("."))
+        fs, path = self._remote(prefix)
+        root = path.removesuffix(prefix)
+        return sorted(p[p.index(root) + len(root) :].rpartition("/")[0] for p in fs.glob(f"{path}/**/{MANIFEST}"))
+
     def fetch(self, key: str, *, digest: str | None = None) -> Path:
         """Return a local folder with the bundle's files, every one checked against its sha256.
 

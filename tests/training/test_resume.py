@@ -8,7 +8,7 @@ import pytest
 
 from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
 from bertpar.spec import RunSpec
-from tests.training.conftest import SPEC, Lab, same_weights, with_trainer
+from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 
 
 def outcome(result: TrainResult) -> tuple[object, ...]:
@@ -69,7 +69,7 @@ def test_other_seeds_and_learning_rates_give_other_weights(lab: Lab) -> None:
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab: Lab) -> None:
     whole = lab.train(SPEC, "damage-whole")
-    with pytest.raises(BaseException):  # noqa: B017, PT011 (the lab's kill)
+    with pytest.raises(Killed):
         lab.train(SPEC, "damaged", kill_at_step=6)
     newest, before = lab.saved("damaged", 6), lab.saved("damaged", 4)
     weights = lab.store.fetch(newest.key) / "model.safetensors"
@@ -109,3 +109,14 @@ def test_early_stopping_ends_before_the_last_step(lab: Lab) -> None:
     result = lab.train(VARIANTS["early stopping"], "early")
     assert result.stopped_early
     assert result.last.step == 6 < result.total_steps
+
+
+def test_a_checkpoint_that_was_committed_but_never_signalled_is_found_and_signalled(lab: Lab) -> None:
+    with pytest.raises(Killed):
+        lab.train(SPEC, "unsignalled", kill_at_step=6)
+    lab.events.clear()
+    result = lab.train(SPEC, "unsignalled", attempt=2, resume_from=())
+    assert result.resumed_from_step == 6
+    assert [(c.attempt, c.checkpoint.attempt) for c in checkpoints(lab, "unsignalled") if c.checkpoint.step == 6] == [
+        (2, 1)
+    ]

@@ -100,5 +100,16 @@ def test_a_remote_store_keeps_bundles_and_a_verified_local_copy(tmp_path: Path) 
     elsewhere = Store("memory://bertpar-test", tmp_path / "other-cache")
     assert (elsewhere.fetch("a/b", digest=digest) / "x.txt").read_text() == "hello"
     assert (elsewhere.fetch("a/b", digest=digest) / "x.txt").read_text() == "hello"
+    assert elsewhere.list("a") == ["a/b"]
     elsewhere.remove("a/b")
     assert store.find("a/b") is None
+
+
+def test_listing_gives_committed_bundles_below_a_prefix(store: Store, tmp_path: Path) -> None:
+    for key in ("a/x/1", "a/x/2", "a/y", "b/z"):
+        publish(store, key)
+    (store.fetch("a/x/1") / MANIFEST).unlink()
+    (tmp_path / "store" / "a" / ".tmp-q").mkdir()
+    (tmp_path / "store" / "a" / ".tmp-q" / MANIFEST).write_text("{}")
+    assert store.list("a") == ["a/x/2", "a/y"]
+    assert store.list("nothing") == []

@@ -91,7 +91,7 @@ def trained(job: TrainJob, last: CheckpointRef) -> TrainResult:
 async def save(job: TrainJob, saved: CheckpointRef, pruned: tuple[str, ...] = ()) -> None:
     """Signal a checkpoint as the real training activity does."""
     workflow = activity.client().get_workflow_handle(activity.info().workflow_id)
-    await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=saved, pruned=pruned))
+    await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=saved, attempt=saved.attempt, pruned=pruned))
 
 
 async def train_at_once(job: TrainJob) -> TrainResult:

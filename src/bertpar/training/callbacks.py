@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from bertpar.events import CheckpointSaved, Progress, TrainJob
+from bertpar.events import CheckpointRef, CheckpointSaved, Progress, TrainJob
 from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
 from bertpar.store import Store
@@ -73,6 +73,10 @@ class RunRecorder(Checkpoint):
             self._optimizer_state = None
         self._outbox.post(self.state.rows)
         self.state.rows = []
+        known = {checkpoint.key for checkpoint in self._job.resume_from}
+        for checkpoint in self.state.checkpoints:
+            if checkpoint.key not in known:  # a kill fell between its commit and its signal
+                self._say_saved(checkpoint)
         self._report("training")
         self._start_window()
 
@@ -115,11 +119,15 @@ class RunRecorder(Checkpoint):
         )
         state.rows = []
         pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
-        self._emit("checkpoint", CheckpointSaved(checkpoint=saved, pruned=tuple(c.key for c in pruned)))
+        self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
         for checkpoint in pruned:
             self._store.remove(checkpoint.key)
         self._outbox.post(new_rows)
+
+    def _say_saved(self, saved: CheckpointRef, pruned: Sequence[CheckpointRef] = ()) -> None:
+        keys = tuple(checkpoint.key for checkpoint in pruned)
+        self._emit("checkpoint", CheckpointSaved(checkpoint=saved, attempt=self._job.attempt, pruned=keys))
 
     def _log_window(self, step: int, total_steps: int) -> None:
         seconds = time.perf_counter() - self._window_started

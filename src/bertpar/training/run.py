@@ -23,11 +23,11 @@ from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
 from bertpar.training.plan import plan_batches, validation_steps
 from bertpar.training.selection import best_validation
-from bertpar.training.state import TrainingState, restore_newest
+from bertpar.training.state import TrainingState, find_checkpoints, restore_newest
 
 
 def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
-    """Train from the newest usable checkpoint of `job.resume_from` to the end.
+    """Train from the newest usable checkpoint, of those the workflow knows and those it was never told of, to the end.
 
     Raises:
         NotANumberError, DataError, ModelError: final; the same attempt would fail again.
@@ -56,7 +56,8 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         seed=spec.seed,
     )
     module = Classifier(model, spec, plan.total_steps)
-    state, optimizer_state = restore_newest(store, job.resume_from, model, note)
+    candidates = find_checkpoints(store, job.run_id, job.resume_from)
+    state, optimizer_state = restore_newest(store, candidates, model, note)
     resumed_from = module.step = state.step
     outbox = Outbox(job.tracking.uri, job.mlflow_run_id, note)
     recorder = RunRecorder(job, spec, store, state, optimizer_state, legs, outbox, emit)

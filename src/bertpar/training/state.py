@@ -6,7 +6,7 @@ optimizer's moments, the step, and what has been measured and not yet delivered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from bertpar.errors import CorruptError
 from bertpar.events import CheckpointRef
-from bertpar.store import Store
+from bertpar.store import Bundle, Store
 from bertpar.tracking import MetricRow
 from bertpar.training.selection import Validation
 
@@ -49,27 +49,47 @@ def save_checkpoint(
 ) -> CheckpointRef:
     """Make the present state durable, and return the reference under which it can be resumed."""
     metrics = state.validations[-1].metrics if state.validations and state.validations[-1].step == state.step else {}
-    key = f"runs/{run_id}/checkpoints/attempt-{attempt}/step-{state.step:08d}"
+    key = f"{checkpoints_folder(run_id)}/attempt-{attempt}/step-{state.step:08d}"
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder)
         torch.save({"optimizer": optimizer.state_dict(), "state": _as_plain(state)}, folder / STATE_FILE)
 
     meta = {"step": state.step, "attempt": attempt, "metrics": metrics}
-    bundle = store.publish(key, fill, meta)
+    return _reference(store.publish(key, fill, meta))
+
+
+def checkpoints_folder(run_id: str) -> str:
+    """Return where in the store the checkpoints of all attempts at a run lie."""
+    return f"runs/{run_id}/checkpoints"
+
+
+def find_checkpoints(store: Store, run_id: str, known: Sequence[CheckpointRef]) -> list[CheckpointRef]:
+    """Return `known` and every other committed checkpoint of the run, newest first.
+
+    The store may have more than the workflow knows: an attempt can die between a commit and its signal.
+    """
+    found = {checkpoint.key: checkpoint for checkpoint in known}
+    for key in store.list(checkpoints_folder(run_id)):
+        if key not in found and (bundle := store.find(key)) is not None:
+            found[key] = _reference(bundle)
+    return sorted(found.values(), key=lambda c: (c.step, c.attempt), reverse=True)
+
+
+def _reference(bundle: Bundle) -> CheckpointRef:
     return CheckpointRef(
-        key=key,
+        key=bundle.key,
         digest=bundle.digest,
-        step=state.step,
-        attempt=attempt,
+        step=bundle.meta["step"],
+        attempt=bundle.meta["attempt"],
         num_bytes=bundle.num_bytes,
-        metrics=metrics,
+        metrics=bundle.meta["metrics"],
     )
 
 
 def restore_newest(
     store: Store,
-    candidates: tuple[CheckpointRef, ...],
+    candidates: Sequence[CheckpointRef],
     model: PreTrainedModel,
     note: Callable[[str], None],
 ) -> tuple[TrainingState, dict[str, Any] | None]:

@@ -154,8 +154,8 @@ class TrainingWorkflow:
     @workflow.signal(name=CHECKPOINT_SAVED)
     def checkpoint_saved(self, saved: CheckpointSaved) -> None:
         """Remember a durable checkpoint; said twice, or by a superseded attempt, it changes nothing."""
-        if self._attempts and saved.checkpoint.attempt < self._attempts[-1].number:
-            workflow.logger.warning("ignored checkpoint of superseded attempt %s", saved.checkpoint.attempt)
+        if saved.attempt < len(self._attempts):
+            workflow.logger.warning("ignored checkpoint_saved of superseded attempt %s", saved.attempt)
             return
         self._checkpoints.setdefault(saved.checkpoint.key, saved.checkpoint)
         self._pruned.update(saved.pruned)
