@@ -47,14 +47,15 @@ async def follow_runs(
     """
     console = make_console()
     view = await _observe_patiently(client, sweep_id, poll_seconds)
-    announce(sweep_id, len(view.runs), view.sweep.options)
+    if indices is None or 0 in indices:
+        announce(sweep_id, len(view.runs), view.sweep.options)
     log = PlainLog(console.is_terminal)
     live: AbstractContextManager[Live | None] = (
         Live(live_table(view), console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
     )
     with live as screen:
         while True:
-            for line in log.news(view):
+            for line in log.news(view, indices):
                 print(line, flush=True) if screen is None else screen.console.print(line, markup=False)
             if screen is not None:
                 screen.update(live_table(view))
@@ -62,9 +63,18 @@ async def follow_runs(
                 break
             await asyncio.sleep(poll_seconds)
             view = await _observe_patiently(client, sweep_id, poll_seconds)
+    _report(view, indices, console, home)
+    return view
+
+
+async def show_ranking(client: Client, sweep_id: str, home: Home) -> None:
+    """Show the ranking of all runs of all batches."""
+    _report(await observe(client, sweep_id), None, make_console(), home)
+
+
+def _report(view: SweepView, indices: Set[int] | None, console: Console, home: Home) -> None:
     mlflow_ui = mlflow_base(view.sweep.options.tracking.uri, home)
     console.print(final_report(view, indices, mlflow_ui), highlight=False, soft_wrap=True)
-    return view
 
 
 def _ended(view: SweepView, indices: Set[int] | None) -> bool:

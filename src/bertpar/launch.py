@@ -39,11 +39,11 @@ def main() -> None:
     os.environ[_HYDRA_FULL_ERROR] = "1"  # Hydra then raises instead of printing its own message
     code = 0
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_here)()
-        for session in _sessions:
-            session.close()
+        _run_hydra()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except CompactHydraException as error:
         if in_full:
             raise
@@ -53,6 +53,21 @@ def main() -> None:
     except BertparError as error:
         code = _complain(error)
     leave(code or int(any(session.failed for session in _sessions)))
+
+
+def _run_hydra() -> None:
+    """Run Hydra's application; when its sweeper has ended, or failed, no batch follows."""
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_here)()
+    except Exception:
+        _close_sessions()
+        raise
+    _close_sessions()
+
+
+def _close_sessions() -> None:
+    for session in _sessions:
+        session.close()
 
 
 def _run_here(config: DictConfig) -> None:
@@ -79,12 +94,15 @@ class Session:
         self._home: Home = home()
         self._sweep_id: str | None = None
         self._temporal: Any = None
+        self._num_batches = 0
         self.failed = False
         """A run of any batch did not complete."""
         _sessions.append(self)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Check, submit and follow one batch; leaves the process with a message where it cannot."""
+        # As Hydra's own launchers do: some sweepers write their results there.
+        Path(self._config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         try:
             return asyncio.run(self._launch(job_overrides, initial_job_idx))
         except BertparError as error:
@@ -94,17 +112,20 @@ class Session:
             raise SystemExit(INTERRUPTED) from None
 
     def close(self) -> None:
-        """Tell the coordinator that no batch follows."""
+        """Tell the coordinator that no batch follows, and show the ranking of all of them."""
         if self._sweep_id is not None and not _one_batch(self._config):
             asyncio.run(self._close())
 
     async def _close(self) -> None:
+        from bertpar import follow
         from bertpar.client import connect
         from bertpar.workflows.coordinator import CoordinatorWorkflow
 
         client = await connect(self._temporal, self._home)
         assert self._sweep_id is not None
         await client.get_workflow_handle(self._sweep_id).signal(CoordinatorWorkflow.close)
+        if self._num_batches > 1 and not self._detach:
+            await follow.show_ranking(client, self._sweep_id, self._home)
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
         from bertpar import follow, submit, tracking
@@ -132,6 +153,7 @@ class Session:
         final = _one_batch(self._config)
         await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final, say=_say)
 
+        self._num_batches += 1
         indices = {ref.index for ref in refs}
         if self._detach:
             follow.announce(self._sweep_id, len(refs), options)
@@ -156,7 +178,6 @@ class Session:
     def _job_return(
         self, position: int, tasks: list[DictConfig], configs: list[DictConfig], state: RunState | None
     ) -> JobReturn:
-        # A failed run is nan, not an exception: Hydra's sweeper would raise it at once and lose the later batches.
         objective = state.metrics.get(state.run.objective) if state and state.status == "completed" else None
         result = JobReturn(
             overrides=list(configs[position].hydra.overrides.task),
@@ -167,6 +188,11 @@ class Session:
             status=JobStatus.COMPLETED,
         )
         result.return_value = float("nan") if objective is None else objective
+        # BasicSweeper would raise at once and lose the later batches; others have a policy of their own for failures.
+        if state is not None and objective is None and not _is_basic(self._config):
+            result.status = JobStatus.FAILED
+            cause = state.failure.message if state.failure else state.status
+            result.return_value = BertparError(f"{state.run.run_id} did not complete: {cause}")
         return result
 
     def _say_goodbye(self) -> None:
@@ -187,8 +213,11 @@ def _say(message: str) -> None:
 
 def _one_batch(config: DictConfig) -> bool:
     """Say whether Hydra's sweeper launches exactly one batch, so that the sweep can end without this client."""
-    sweeper = config.hydra.sweeper
-    return str(sweeper.get("_target_", "")).endswith(".BasicSweeper") and sweeper.get("max_batch_size") is None
+    return _is_basic(config) and config.hydra.sweeper.get("max_batch_size") is None
+
+
+def _is_basic(config: DictConfig) -> bool:
+    return str(config.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -98,11 +98,16 @@ class PlainLog:
         self._first_with: dict[str, int] = {}
         """The run with which a cause was said in full."""
 
-    def news(self, view: SweepView) -> list[str]:
-        """Return the lines that were not yet said; a cause that ends many runs is said in full once."""
+    def news(self, view: SweepView, indices: Set[int] | None = None) -> list[str]:
+        """Return the lines on the runs `indices` (None: all) that were not yet said.
+
+        A cause that ends many runs is said in full once.
+        """
         lines: list[str] = []
         for run in view.runs:
             index = run.state.run.index
+            if indices is not None and index not in indices:
+                continue
             said = self._said.setdefault(index, set())
             for key, line, cause in self._facts(run):
                 if key not in said:
