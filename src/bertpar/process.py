@@ -55,13 +55,18 @@ class JobProcess:
         """Return the exit code, negative for a signal, once the process has ended."""
         return await asyncio.shield(self._exit_code)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process group, unless it has ended."""
+        if not self._exit_code.done():
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
     async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Ask the process group to end, and kill what has not ended within the grace."""
         for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, None)):
             if self._exit_code.done():
                 return
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+            self.send(number)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.wait(), patience)
 
@@ -150,10 +155,19 @@ def _kill_unwanted(pid: asyncio.Future[int]) -> None:
             os.kill(pid.result(), signal.SIGKILL)
 
 
-async def run_job(starter: JobStarter, kind: str, job: Any, on_event: EventHandler, *, log_file: Path) -> Any:
+async def run_job(
+    starter: JobStarter,
+    kind: str,
+    job: Any,
+    on_event: EventHandler,
+    *,
+    log_file: Path,
+    stop_asked: Callable[[], Awaitable[None]],
+) -> Any:
     """Run one job to its end in a process of its own, and return its result as plain JSON.
 
-    The process group is stopped whenever this function is left, by cancellation too.
+    Once `stop_asked` returns, the job is asked to leave in order, and its events are relayed to the last. The process
+    group is stopped whenever this function is left, by cancellation too.
 
     Raises:
         JobFailed: the job reported a failure.
@@ -171,10 +185,17 @@ async def run_job(starter: JobStarter, kind: str, job: Any, on_event: EventHandl
             raise
         finally:
             os.close(write_end)
+        asking = asyncio.create_task(_ask_to_leave(process, stop_asked))
         try:
             return await _relay(process, read_end, on_event, log_file)
         finally:
+            asking.cancel()
             await process.stop()
+
+
+async def _ask_to_leave(process: JobProcess, stop_asked: Callable[[], Awaitable[None]]) -> None:
+    await stop_asked()
+    process.send(signal.SIGTERM)
 
 
 async def _relay(process: JobProcess, read_end: int, on_event: EventHandler, log_file: Path) -> Any:

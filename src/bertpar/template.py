@@ -81,7 +81,8 @@ class Template:
     def _become_job(self, request: dict[str, Any], events_fd: int, template_pid: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             self._connection.close()
             os.setsid()  # one signal then reaches whatever the job starts
             log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -107,7 +108,8 @@ class Template:
 def main(argv: list[str]) -> None:
     socket_fd, parent_pid = map(int, argv)
     jobs.die_with(parent_pid)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which stops its jobs itself
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the worker, which lets its jobs leave in order
+        signal.signal(number, signal.SIG_IGN)
     preload()
     Template(socket.socket(fileno=socket_fd)).serve()
 

@@ -24,7 +24,7 @@ from bertpar.stack import default_training_slots
 
 WorkerKind = Literal["training", "eval"]
 DEFAULT_QUEUES: dict[WorkerKind, str] = {"training": DEFAULT_TRAINING_QUEUE, "eval": DEFAULT_EVAL_QUEUE}
-DEFAULT_GRACE = timedelta(seconds=10)
+DEFAULT_GRACE = timedelta(seconds=20)
 
 # Shared with the workflows' sandbox instead of being imported anew for each of them: all of it deterministic.
 _PASSED_THROUGH = (
@@ -72,9 +72,7 @@ async def connect_patiently(connect: Callable[[], Any]) -> Client:
 
 def sandbox() -> SandboxedWorkflowRunner:
     """Return the sandbox in which all workflows run: it refuses what would make a replay differ."""
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
-    )
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH))
 
 
 def make_worker(

@@ -97,9 +97,11 @@ class Lab:
         resume_from: tuple[CheckpointRef, ...] = (),
         kill_at_step: int | None = None,
         mlflow_run_id: str | None = None,
+        also: Callable[[str, Any], None] = lambda kind, value: None,
     ) -> TrainResult:
         def emit(kind: str, value: Any) -> None:
             self.events.append((kind, value))
+            also(kind, value)
             if isinstance(value, CheckpointSaved) and value.checkpoint.step == kill_at_step:
                 raise Killed
 

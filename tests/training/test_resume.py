@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
-from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
+from bertpar.errors import PreemptedError
+from bertpar.events import CheckpointRef, CheckpointSaved, Progress, TrainResult
 from bertpar.spec import RunSpec
 from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 
@@ -120,3 +123,23 @@ def test_a_checkpoint_that_was_committed_but_never_signalled_is_found_and_signal
     assert [(c.attempt, c.checkpoint.attempt) for c in checkpoints(lab, "unsignalled") if c.checkpoint.step == 6] == [
         (2, 1)
     ]
+
+
+@pytest.mark.parametrize(("phase", "step"), [("training", 3), ("training", 7), ("validating", 7)])
+def test_sigterm_leaves_in_order_after_the_present_step(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, phase: str, step: int
+) -> None:
+    monkeypatch.setattr("bertpar.training.callbacks._PROGRESS_SECONDS", 0.0)  # the trigger below needs every step
+    run_id = f"sigterm-{phase}-{step}"
+    whole = lab.train(SPEC, f"{run_id}-whole")
+
+    def emit(kind: str, value: object) -> None:
+        if isinstance(value, Progress) and (value.phase, value.step) == (phase, step) and value.attempt == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(PreemptedError, match=f"after step {step}, no step is lost"):
+        lab.train(SPEC, run_id, also=emit)
+    result = lab.train(SPEC, run_id, attempt=2, resume_from=(lab.saved(run_id, step),))
+    assert result.resumed_from_step == step
+    assert outcome(result) == outcome(whole)
+    assert same_weights(lab.weights(result.last), lab.weights(whole.last))

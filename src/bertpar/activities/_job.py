@@ -55,11 +55,10 @@ async def run_with_heartbeats(
     except JobFailed as error:
         raise application_error(error.failure) from error
     except BertparError as error:
-        raise application_error(Failure(error_type=error.error_type(), message=str(error))) from error
+        raise _preempted_or(Failure(error_type=error.error_type(), message=str(error))) from error
     except asyncio.CancelledError:
         if activity.is_worker_shutdown():
-            preempted = Failure(error_type=PreemptedError.error_type(), message="the worker is shutting down")
-            raise application_error(preempted) from None
+            raise _preempted_or(None) from None
         raise
     finally:
         beating.cancel()
@@ -67,8 +66,22 @@ async def run_with_heartbeats(
             await beating
 
 
+def _preempted_or(failure: Failure | None) -> ApplicationError:
+    """Return the failure, or what it is while the worker shuts down: the end of the worker, not of the job."""
+    if failure is None or activity.is_worker_shutdown():
+        failure = Failure(error_type=PreemptedError.error_type(), message="the worker was stopped")
+    return application_error(failure)
+
+
 async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler) -> T:
-    result = await run_job(job_starter(), kind, job, on_event, log_file=_log_file(kind))
+    result = await run_job(
+        job_starter(),
+        kind,
+        job,
+        on_event,
+        log_file=_log_file(kind),
+        stop_asked=activity.wait_for_worker_shutdown,
+    )
     return from_json(result_type, json.dumps(result))
 
 

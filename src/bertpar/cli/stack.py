@@ -85,7 +85,7 @@ def up(slots: int | None, port: int | None, ui_port: int | None, as_json: bool) 
 
 
 @click.command()
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until it is killed.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds until it is killed.")
 def down(timeout: float) -> None:
     """Stop the local stack. Unfinished sweeps are kept and go on with the next start."""
     from bertpar import stack
@@ -101,7 +101,7 @@ def down(timeout: float) -> None:
 @click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key).")
 @click.option("--queue", help="Task queue. Default: the one of this kind in conf/temporal/default.yaml.")
 @click.option("--slots", type=click.IntRange(min=1), help="Activities at once. Default: by GPUs or CPUs.")
-@click.option("--grace", type=float, default=10.0, show_default=True, help="Seconds that work has to end at a stop.")
+@click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds that work has to end at a stop.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 def worker(kind: WorkerKind, **options: Any) -> None:
     """Work for a Temporal cluster until SIGTERM: `training` trains, `eval` does all the rest."""

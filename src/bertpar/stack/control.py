@@ -91,7 +91,7 @@ def ensure_up(
         time.sleep(_POLL_SECONDS)
 
 
-def down(home: Home, *, timeout_seconds: float = 30.0) -> bool:
+def down(home: Home, *, timeout_seconds: float = 60.0) -> bool:
     """Stop the stack in order, workers first; kill it where that takes longer than `timeout_seconds`.
 
     Unfinished sweeps stay in the database and go on at the next start. Return whether anything was running.

@@ -25,7 +25,7 @@ from bertpar.stack.record import (
     Stack,
 )
 
-WORKER_GRACE_SECONDS = 3
+WORKER_GRACE_SECONDS = 20
 """What the local workers give their activities at the end before cancelling them."""
 
 # The development server forgets closed workflows after a day; a sweep is a record that people come back to.
@@ -126,7 +126,7 @@ def _worker_role(home: Home, stack: Stack, env: Mapping[str, str], name: str, ki
         env=env,
         log=_log(home, name),
         is_ready=_said_ready(ready_file),
-        grace_seconds=10,
+        grace_seconds=WORKER_GRACE_SECONDS + 10,
     )
 
 

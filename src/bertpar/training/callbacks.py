@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from bertpar.errors import PreemptedError
 from bertpar.events import CheckpointRef, CheckpointSaved, Progress, TrainJob
 from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
@@ -47,6 +49,8 @@ class RunRecorder(Checkpoint):
         self._store = store
         self.state = state
         self._optimizer_state = optimizer_state
+        """To be loaded when training starts; until then it is the optimizer's state."""
+        self._stop_asked = False
         self._validation_steps = frozenset(validation_steps)
         self._outbox = outbox
         self._progress = ProgressReporter(job.attempt, max(validation_steps), emit)
@@ -58,25 +62,30 @@ class RunRecorder(Checkpoint):
         """Say whether the validations so far end the run before its last step."""
         return should_stop_early(self.state.validations, self._spec.trainer, self._spec.checkpoint)
 
-    def finish(self) -> None:
-        """Wait until every metric row is delivered."""
-        self._outbox.post(self.state.rows)
-        self.state.rows = []
-        self._report("finishing")
-        self._outbox.flush()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning's handler would wait for the end of an epoch; a stopped attempt loses nothing but steps
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if self._optimizer_state is not None:
-            trainer.optimizers[0].load_state_dict(self._optimizer_state)
-            self._optimizer_state = None
+    def catch_up(self) -> None:
+        """Say and deliver what the attempt before made durable, but may not have come to say and deliver."""
         self._outbox.post(self.state.rows)
         self.state.rows = []
         known = {checkpoint.key for checkpoint in self._job.resume_from}
         for checkpoint in self.state.checkpoints:
-            if checkpoint.key not in known:  # a kill fell between its commit and its signal
+            if checkpoint.key not in known:
                 self._say_saved(checkpoint)
+
+    def finish(self) -> None:
+        """Wait until every metric row is delivered."""
+        self._report("finishing")
+        self._outbox.flush()
+
+    def lacks_validation(self) -> bool:
+        """Say whether the state's step is to be followed by a validation that has not been done."""
+        validated = bool(self.state.validations) and self.state.validations[-1].step == self.state.step
+        return self.state.step in self._validation_steps and not validated
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._leave_in_order_on_sigterm()
+        if self._optimizer_state is not None:
+            trainer.optimizers[0].load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
         self._report("training")
         self._start_window()
 
@@ -93,12 +102,28 @@ class RunRecorder(Checkpoint):
         if validates or step % self._spec.trainer.log_every_n_steps == 0:
             self._log_window(step, pl_module.total_steps)
         self._report("training", loss=loss, throttled=True)
+        if self._stop_asked:
+            self._leave(trainer, pl_module)
         if not validates and is_checkpoint_step(step, self._spec.checkpoint):
             self._commit(trainer, pl_module)
             self._start_window()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._leave_in_order_on_sigterm()
         self._report("validating")
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        if self._stop_asked:
+            self._leave(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -110,13 +135,25 @@ class RunRecorder(Checkpoint):
         self._report("training")
         self._start_window()
 
+    def _leave_in_order_on_sigterm(self) -> None:
+        # set here, after Lightning has set its own, which would wait for the end of an epoch
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop_asked = True
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def _leave(self, trainer: pl.Trainer, module: Classifier) -> NoReturn:
+        """Make the state durable at this step boundary and hand the run back: no step is lost."""
+        if not self.state.checkpoints or self.state.checkpoints[-1].step < self.state.step:
+            self._commit(trainer, module)
+        raise PreemptedError(f"asked to stop; left in order after step {self.state.step}, no step is lost")
+
     def _commit(self, trainer: pl.Trainer, module: Classifier) -> None:
         """Make the state durable, say so, and only then delete what it replaces and deliver its metric rows."""
         state, new_rows = self.state, self.state.rows
         state.rows = [*self._outbox.undelivered(), *new_rows]
-        saved = save_checkpoint(
-            self._store, self._job.run_id, self._job.attempt, state, module.model, trainer.optimizers[0]
-        )
+        optimizer = self._optimizer_state or trainer.optimizers[0].state_dict()
+        saved = save_checkpoint(self._store, self._job.run_id, self._job.attempt, state, module.model, optimizer)
         state.rows = []
         pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
         self._say_saved(saved, pruned)

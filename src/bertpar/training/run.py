@@ -32,6 +32,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     Raises:
         NotANumberError, DataError, ModelError: final; the same attempt would fail again.
         StoreError, TrackingError: a service is away.
+        PreemptedError: SIGTERM asked to stop; everything up to the present step is durable.
     """
     started = time.monotonic()
     emit("progress", Progress(attempt=job.attempt, phase="starting"))
@@ -61,14 +62,16 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     resumed_from = module.step = state.step
     outbox = Outbox(job.tracking.uri, job.mlflow_run_id, note)
     recorder = RunRecorder(job, spec, store, state, optimizer_state, legs, outbox, emit)
+    recorder.catch_up()
+    validation = EvaluationBatches(
+        validation_data, spec.trainer.eval_batch_size, tokenizer.pad_token_id, job.snapshot.task
+    )
+    if recorder.lacks_validation():  # the attempt before left between a step and its validation
+        _trainer(recorder, num_legs=1).validate(module, validation, verbose=False)
     remaining = [end for end in legs if end > state.step]
     if remaining and not recorder.stopped_early():
-        task = job.snapshot.task
-        _trainer(len(remaining), recorder).fit(
-            module,
-            PlannedSteps(train_data, plan, legs, state.step, tokenizer.pad_token_id, task),
-            EvaluationBatches(validation_data, spec.trainer.eval_batch_size, tokenizer.pad_token_id, task),
-        )
+        steps = PlannedSteps(train_data, plan, legs, state.step, tokenizer.pad_token_id, job.snapshot.task)
+        _trainer(recorder, num_legs=len(remaining)).fit(module, steps, validation)
     recorder.finish()
     best = best_validation(state.validations, spec.checkpoint)
     return TrainResult(
@@ -82,7 +85,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     )
 
 
-def _trainer(num_legs: int, recorder: RunRecorder) -> pl.Trainer:
+def _trainer(recorder: RunRecorder, num_legs: int) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=num_legs,  # Lightning takes each leg between two validations for an epoch
         accelerator="auto",

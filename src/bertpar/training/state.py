@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from bertpar.errors import CorruptError
@@ -45,15 +44,15 @@ def save_checkpoint(
     attempt: int,
     state: TrainingState,
     model: PreTrainedModel,
-    optimizer: Optimizer,
+    optimizer: dict[str, Any],
 ) -> CheckpointRef:
-    """Make the present state durable, and return the reference under which it can be resumed."""
+    """Make the present state durable, with the optimizer's, and return the reference to resume it by."""
     metrics = state.validations[-1].metrics if state.validations and state.validations[-1].step == state.step else {}
     key = f"{checkpoints_folder(run_id)}/attempt-{attempt}/step-{state.step:08d}"
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder)
-        torch.save({"optimizer": optimizer.state_dict(), "state": _as_plain(state)}, folder / STATE_FILE)
+        torch.save({"optimizer": optimizer, "state": _as_plain(state)}, folder / STATE_FILE)
 
     meta = {"step": state.step, "attempt": attempt, "metrics": metrics}
     return _reference(store.publish(key, fill, meta))
