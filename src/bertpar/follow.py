@@ -78,9 +78,9 @@ def _report(view: SweepView, indices: Set[int] | None, console: Console, home: H
 
 
 def _ended(view: SweepView, indices: Set[int] | None) -> bool:
-    if indices is None and view.sweep.status == "running":
-        return False
-    return all(r.state.status in TERMINAL for r in view.runs if indices is None or r.state.run.index in indices)
+    if indices is None or view.sweep.status in ("failed", "cancelled"):
+        return view.sweep.status != "running"
+    return all(r.state.status in TERMINAL for r in view.runs if r.state.run.index in indices)
 
 
 async def _observe_patiently(client: Client, sweep_id: str, poll_seconds: float) -> SweepView:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.errors import NotFoundError
@@ -85,6 +85,8 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
         RPCError: the server or the evaluation worker does not answer.
     """
     sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    if sweep.status == "running" and await _was_ended(client, sweep_id):
+        sweep = replace(sweep, status="failed")
     gate = asyncio.Semaphore(_RUNS_AT_ONCE)
 
     async def view(state: RunState) -> RunView:
@@ -96,6 +98,12 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
             return await (_observe_training(client, state) if state.status == "training" else _look_back(client, state))
 
     return SweepView(sweep=sweep, runs=tuple(await asyncio.gather(*map(view, sweep.runs))))
+
+
+async def _was_ended(client: Client, sweep_id: str) -> bool:
+    """Say whether somebody terminated the coordinator, which then cannot say so itself."""
+    status = (await client.get_workflow_handle(sweep_id).describe()).status
+    return status not in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 
 async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) -> T:

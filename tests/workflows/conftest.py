@@ -8,6 +8,8 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,24 +214,10 @@ async def running_sweep(client: Client, script: Script, **options: object) -> As
     evaluation = [a for a in activities if a.__name__ != "train"]
     training = [a for a in activities if a.__name__ == "train"]
     queue = sweep_options.eval_queue
+    make = partial(make_worker, num_slots=8, grace=timedelta(0))
     async with (
-        make_worker(
-            "eval",
-            client,
-            queue=queue,
-            num_slots=8,
-            workflows=WORKFLOWS,
-            activities=evaluation,
-            max_cached_workflows=0,
-        ),
-        make_worker(
-            "training",
-            client,
-            queue=sweep_options.training_queue,
-            num_slots=8,
-            workflows=[],
-            activities=training,
-        ),
+        make("eval", client, queue=queue, workflows=WORKFLOWS, activities=evaluation, max_cached_workflows=0),
+        make("training", client, queue=sweep_options.training_queue, workflows=[], activities=training),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
@@ -17,6 +18,9 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
+from bertpar.follow import follow_runs
+from bertpar.observe import observe
+from bertpar.paths import Home
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
@@ -165,3 +169,21 @@ async def test_a_closed_sweep_refuses_further_runs(client: Client) -> None:
         go_on.set()
         await handle.result()
     assert "takes no further runs" in str(refused.value.cause)
+
+
+async def test_a_terminated_sweep_is_seen_as_failed_and_not_followed_for_ever(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    script = Script(train=train)
+    async with running_sweep(client, script, heartbeat_timeout_seconds=60.0) as sweep:
+        handle = await sweep.start()
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
+        await until(lambda: bool(script.train_jobs))
+        assert (await observe(client, sweep.sweep_id)).sweep.status == "running"
+        await handle.terminate()
+        async with asyncio.timeout(20):
+            view = await follow_runs(client, sweep.sweep_id, {0}, 0.1, Home(Path("/nowhere")))
+    assert view.sweep.status == "failed"
+    assert [run.state.status for run in view.runs] == ["training"]
