@@ -36,6 +36,7 @@ from bertpar.spec import (
     TrainerSpec,
 )
 from bertpar.tracking import resolve_uri
+from bertpar.tracking.address import without_password
 
 _SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep")
 _FILE_KEYS = ("train_file", "validation_file", "test_file")
@@ -115,12 +116,20 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
         optim=_read_optim(root.section("optim"), problems),
         trainer=_read_trainer(root.section("trainer")),
         checkpoint=_read_checkpoint(root.section("checkpoint"), data.task),
-        config=dict(plain),
+        config=_for_the_record(plain),
     )
     for key in _SWEEP_SECTIONS:
         root.section(key)
     root.refuse_unknown()
     return run
+
+
+def _for_the_record(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration as it is logged: without a password in tracking.uri."""
+    tracking = plain.get("tracking")
+    if not isinstance(tracking, Mapping) or not isinstance(tracking.get("uri"), str):
+        return dict(plain)
+    return {**plain, "tracking": {**tracking, "uri": without_password(tracking["uri"])}}
 
 
 def _read_model(reader: Reader) -> ModelSpec:

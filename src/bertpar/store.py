@@ -229,6 +229,7 @@ def _seal(folder: Path) -> dict[str, tuple[int, str]]:
     """Make every file below `folder` durable, and return sizes and digests."""
     files: dict[str, tuple[int, str]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        path.chmod(0o644)  # some libraries write for their user alone, and a store is shared
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_of(path))

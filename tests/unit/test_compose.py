@@ -126,3 +126,10 @@ def test_the_run_key_covers_what_changes_results_and_nothing_else() -> None:
 
 def test_flatten_gives_dotted_keys() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}}) == {"a.b": 1, "a.c.d": None, "e": {}}
+
+
+def test_a_password_is_used_but_not_recorded() -> None:
+    overrides = ["tracking.uri=postgresql://me:secret@host/db"]
+    sweep, (run,) = compose_runs([config(*overrides)], overrides, HOME)
+    assert "secret" in sweep.tracking.uri
+    assert "secret" not in str(run.config)

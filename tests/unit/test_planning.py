@@ -46,6 +46,6 @@ def test_the_best_validation_ranks_first_and_runs_without_one_last() -> None:
 
 
 def test_the_leaderboard_shows_every_run_with_its_metric() -> None:
-    board = leaderboard([run(0, "completed", 0.5), run(1, "training")]).splitlines()
-    assert board[2].startswith("| 0 | lr=0 | completed | 0.5000 |")
-    assert board[3].startswith("| 1 | lr=1 | training |")
+    board = leaderboard([run(0, "completed", 0.5), run(1, "training")]).replace("\u00a0", "").splitlines()
+    assert board[2].startswith("| [0] lr=0 | completed | 0.5000 |")
+    assert board[3].startswith("| [1] lr=1 | training |")

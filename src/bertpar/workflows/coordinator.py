@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
     from bertpar.workflows.failures import describe_failure
-    from bertpar.workflows.planning import all_done, leaderboard, next_starts, sweep_outcome
+    from bertpar.workflows.planning import all_done, leaderboard, next_starts, rank, sweep_outcome
     from bertpar.workflows.training import TrainingWorkflow, run_name
 
 _IDLE_GRACE = timedelta(minutes=1)
@@ -49,6 +49,7 @@ class CoordinatorWorkflow:
         self._runs: dict[int, RunState] = {r.run.index: r for r in state.runs}
         self._closed = state.closed
         self._mlflow = state.mlflow
+        self._mlflow_opening: asyncio.Future[MlflowRun] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._snapshots: dict[str, asyncio.Future[SnapshotRef]] = {}
         self._known_snapshots = dict(state.snapshots)
@@ -58,8 +59,6 @@ class CoordinatorWorkflow:
     async def run(self, state: SweepState) -> SweepStatus:
         """Return the final status once every run has ended; failed runs do not fail the sweep's workflow."""
         try:
-            if self._mlflow is None:
-                self._mlflow = await self._open_parent()
             await self._serve()
         except BaseException as error:
             if not is_cancelled_exception(error):
@@ -67,8 +66,8 @@ class CoordinatorWorkflow:
             self._cancelled = True
             await asyncio.shield(self._cancel_runs())
             raise
-        await self._close_parent("FINISHED" if self._outcome() == "completed" else "FAILED")
-        self._show()
+        if self._mlflow is not None:
+            await self._close_parent("FINISHED" if self._outcome() == "completed" else "FAILED")
         return self.status()
 
     # --- updates, signals, queries ------------------------------------------------------------------------
@@ -176,15 +175,14 @@ class CoordinatorWorkflow:
             del self._tasks[index]
 
     async def _prepare_train_evaluate(self, index: int) -> None:
-        assert self._mlflow is not None
         run, options = self._runs[index].run, self._sweep.options
-        snapshot = await self._snapshot(run)
+        parent, snapshot = await asyncio.gather(self._parent(), self._snapshot(run))
         self._update(index, status="training")
         trained = await workflow.execute_child_workflow(
             TrainingWorkflow.run,
-            TrainingInput(run=run, options=options, snapshot=snapshot, parent_mlflow_run_id=self._mlflow.run_id),
+            TrainingInput(run=run, options=options, snapshot=snapshot, parent_mlflow_run_id=parent.run_id),
             id=f"{run.run_id}/train",
-            static_summary=run_name(run.swept, run.index),
+            static_summary=f"train {run_name(run.swept, run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         self._update(
@@ -209,10 +207,18 @@ class CoordinatorWorkflow:
                 num_attempts=len(trained.attempts),
             ),
             id=f"{run.run_id}/eval",
-            static_summary=run_name(run.swept, run.index),
+            static_summary=f"evaluate {run_name(run.swept, run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         self._update(index, status="completed", metrics=trained.result.metrics | evaluated.metrics)
+
+    async def _parent(self) -> MlflowRun:
+        """Return the sweep's own MLflow run, opened once, while the first data is prepared."""
+        if self._mlflow is None:
+            if self._mlflow_opening is None:
+                self._mlflow_opening = asyncio.ensure_future(self._open_parent())
+            self._mlflow = await asyncio.shield(self._mlflow_opening)
+        return self._mlflow
 
     async def _snapshot(self, run: RunRef) -> SnapshotRef:
         """Return the run's snapshot; runs that share one share its one activity too."""
@@ -267,11 +273,12 @@ class CoordinatorWorkflow:
 
     async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         assert self._mlflow is not None
-        await calls.close_run(
-            CloseRunJob(
-                tracking=self._sweep.options.tracking,
-                mlflow_run_id=self._mlflow.run_id,
-                status=status,
-                tags={"bertpar.num_runs": str(len(self._runs))},
-            )
-        )
+        best = next((r for r in rank(self._runs.values()) if r.status == "completed"), None)
+        tags = {"bertpar.num_runs": str(len(self._runs))}
+        if best is not None:
+            tags |= {
+                "bertpar.best_run": best.run.run_id,
+                "bertpar.best_objective": str(best.metrics[best.run.objective]),
+            }
+        tracking, run_id = self._sweep.options.tracking, self._mlflow.run_id
+        await calls.close_run(CloseRunJob(tracking=tracking, mlflow_run_id=run_id, status=status, tags=tags))

@@ -51,22 +51,25 @@ def leaderboard(runs: Iterable[RunState]) -> str:
         return "no runs yet"
     objective = states[0].run.objective
     test = objective.replace("val/", "test/")
-    lines = [f"| # | run | state | {objective} | {test} | step | attempts |", "|---|---|---|---|---|---|---|"]
+    lines = [_row(["run", "state", objective, test, "step"]), "|:--|:--|:--|:--|:--|"]
     for state in states[:_MAX_ROWS]:
         name = ", ".join(f"{k}={v}" for k, v in state.run.swept.items()) or " ".join(state.run.overrides)
         cells = [
-            str(state.run.index),
-            name.replace("|", "\\|"),
-            state.status,
+            f"[{state.run.index}] {name}",
+            state.status + (f", attempt {state.attempt}" if state.attempt > 1 else ""),
             _number(state.metrics.get(objective)),
             _number(state.metrics.get(test)),
-            f"{state.step}/{state.total_steps}" if state.total_steps else "",
-            str(state.attempt or ""),
+            f"{state.step} of {state.total_steps}" if state.total_steps else "",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(_row(cells))
     if len(states) > _MAX_ROWS:
         lines.append(f"\n{len(states) - _MAX_ROWS} more runs")
     return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    padding = "\u00a0" * 4  # no-break spaces: Temporal's page leaves no room at all between columns
+    return "| " + " | ".join(cell.replace("|", "\\|") + padding for cell in cells) + " |"
 
 
 def _number(value: float | None) -> str:
