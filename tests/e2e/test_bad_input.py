@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,12 @@ ROWS = [(f"film number {i}", "ab"[i % 2]) for i in range(40)]
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> User:
+def nobody(tmp_path: Path) -> Iterator[User]:
     """Somebody whose home must stay without a stack."""
-    return User(tmp_path / "home")
+    user = User(tmp_path / "home")
+    yield user
+    if (user.home / "stack.json").exists():
+        user.bertpar("down")
 
 
 def csv_file(path: Path, rows: list[tuple[str, ...]], header: str = "text,label") -> Path:
@@ -52,8 +56,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
         (["foo=1"], ["foo is unknown", "Choose from: checkpoint, data, lr,"]),
         (["trainer.bachsize=3"], ["trainer.bachsize is unknown", "Did you mean trainer.batch_size"]),
         (["model=minlm"], ["model=minlm is unknown; choose from: bert_base, hub, local, minilm, tiny"]),
-        (["lr=1e-4,fast"], ["lr=fast must be a number > 0", "(run lr=fast)", "For example lr=1e-4"]),
-        (["hydra/launcher=basic"], ["hydra/launcher must be bertpar"]),
+        (["lr=1e-4,fast"], ["lr=fast must be a number > 0", "For example lr=1e-4"]),
         (["data=files", "data.train_file={tmp}/a.csv"], ["data.train_file={tmp}/a.csv: there is no such file"]),
         (["data=files", "data.train_file={tmp}/cols.csv"], ["data.text_column=text", "there are: sentence, label"]),
         (["data=files", "data.train_file={tmp}/empty.csv"], ["empty.csv: has no rows"]),
@@ -74,9 +77,14 @@ def test_what_can_be_seen_at_once_starts_nothing(
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
         known = {"tmp": str(tmp_path), "port": str(nobody_listens.getsockname()[1])}
-        done = nobody.train(*(text.format(**known) for text in overrides), check=False)
+        given = [text.format(**known) for text in overrides]
+        done = nobody.train("experiment=smoke", "hydra.launcher.detach=true", *given, check=False)
     assert_refused(done, *(text.format(**known) for text in expected))
     assert not nobody.home.exists() or not [p.name for p in nobody.home.iterdir() if p.name not in ("hydra", "store")]
+
+
+def test_another_launcher_is_refused(nobody: User) -> None:
+    assert_refused(nobody.train("hydra/launcher=basic", check=False), "hydra/launcher must be bertpar")
 
 
 def test_a_taken_port_is_named(nobody: User) -> None:
