@@ -13,6 +13,11 @@ from bertpar.spec import Task, TrackingSpec
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
 
+TICK = "tick"
+"""Event by which a job process says that it lives, whatever it does, every TICK_SECONDS."""
+
+TICK_SECONDS = 1.0
+
 RunStatus = Literal["queued", "preparing", "training", "evaluating", "completed", "failed", "cancelled"]
 TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
 
@@ -333,8 +338,17 @@ class SweepState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepSummary:
+    """Result of CoordinatorWorkflow; small, whatever the number of runs."""
+
+    sweep_id: str
+    status: Literal["running", "completed", "failed", "cancelled"]
+    num_runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepStatus:
-    """Answer to CoordinatorWorkflow's `status`, and its result."""
+    """Answer to CoordinatorWorkflow's `status`."""
 
     sweep_id: str
     name: str

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
@@ -19,7 +21,7 @@ from typing import Any
 
 from bertpar.codec import fetch_spec, from_json
 from bertpar.errors import BertparError, OutOfMemoryError
-from bertpar.events import EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
+from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
 from bertpar.paths import home
 from bertpar.store import Store
 
@@ -72,10 +74,15 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     events = os.fdopen(int(events_fd), "w", encoding="utf-8")
 
+    writing = threading.Lock()
+
     def emit(kind: str, value: Any) -> None:
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        events.write(json.dumps({"kind": kind, "value": plain}) + "\n")
-        events.flush()
+        with writing:
+            events.write(json.dumps({"kind": kind, "value": plain}) + "\n")
+            events.flush()
+
+    threading.Thread(target=_tick, args=(emit,), name="tick", daemon=True).start()
 
     job_class, _ = KINDS[kind]
     job = from_json(job_class, Path(job_file).read_bytes())
@@ -87,6 +94,12 @@ def main(argv: list[str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
+
+
+def _tick(emit: Emit) -> None:
+    while True:
+        emit(TICK, None)
+        time.sleep(TICK_SECONDS)
 
 
 def describe(error: Exception) -> Failure:

@@ -147,12 +147,12 @@ class Session:
         self._temporal = sweep.temporal
         client = await connect(sweep.temporal, self._home, on_wait=_say)
         code = code_digest()
-        self._sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
-        refs = submit.run_refs(self._sweep_id, runs, overrides, first_index, store, code)
+        sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
+        refs = submit.run_refs(sweep_id, runs, overrides, first_index, store, code)
         options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
         final = _one_batch(self._config)
-        await submit.submit_batch(client, self._sweep_id, sweep.name, options, refs, final=final, say=_say)
-
+        await submit.submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=_say)
+        self._sweep_id = sweep_id
         self._num_batches += 1
         indices = {ref.index for ref in refs}
         if self._detach:

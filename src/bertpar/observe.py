@@ -19,6 +19,12 @@ from bertpar.workflows.training import TrainingWorkflow, run_name
 
 T = TypeVar("T")
 
+_ENDED_BY_OTHERS = (
+    WorkflowExecutionStatus.TERMINATED,
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT,
+)
+
 _RUNS_AT_ONCE = 16
 """Questions in flight: a sweep of hundreds must not flood the server."""
 
@@ -103,7 +109,7 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
 async def _was_ended(client: Client, sweep_id: str) -> bool:
     """Say whether somebody terminated the coordinator, which then cannot say so itself."""
     status = (await client.get_workflow_handle(sweep_id).describe()).status
-    return status not in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
+    return status in _ENDED_BY_OTHERS
 
 
 async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) -> T:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from bertpar.events import Failure
 STOP_GRACE_SECONDS = 5.0
 
 _MESSAGE_BYTES = 65536
+_DRAIN_SECONDS = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Thread pools started at import would not survive the fork; training sets its own number afterwards."""
 
@@ -72,10 +73,16 @@ class JobProcess:
 
 
 class JobStarter:
-    """Owns this worker's template, started at the first need and again should it die."""
+    """Owns this worker's template, started at the first need and again should it die.
 
-    def __init__(self, log_folder: Path) -> None:
-        self._log_folder = log_folder
+    Each job sees one of the GPUs `devices` alone, the one with the fewest jobs; without devices, what the worker sees.
+    """
+
+    def __init__(self, log_folder: Path, devices: Sequence[str] = ()) -> None:
+        self._log_file = log_folder / f"template-{os.getpid()}.log"
+        self._all_devices = devices
+        self._devices: dict[int, str] = {}
+        """The GPU of each running job, by its number."""
         self._starting = asyncio.Lock()
         self._connection: socket.socket | None = None
         self._next_id = 0
@@ -89,8 +96,8 @@ class JobStarter:
             if self._connection is None:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 ours.setblocking(False)
-                self._log_folder.mkdir(parents=True, exist_ok=True)
-                with theirs, (self._log_folder / f"template-{os.getpid()}.log").open("ab") as log:
+                self._log_file.parent.mkdir(parents=True, exist_ok=True)
+                with theirs, self._log_file.open("ab") as log:
                     process = await asyncio.create_subprocess_exec(
                         *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
                         env={**os.environ, **_ONE_THREAD},
@@ -113,9 +120,12 @@ class JobStarter:
         loop = asyncio.get_running_loop()
         self._pids[number], self._exit_codes[number] = loop.create_future(), loop.create_future()
         request = {"id": number, "kind": kind, "job_file": str(job_file), "log_file": str(log_file)}
+        if self._all_devices:
+            in_use = list(self._devices.values())
+            self._devices[number] = request["device"] = min(self._all_devices, key=in_use.count)
         try:
             socket.send_fds(connection, [json.dumps(request).encode()], [events_fd])
-        except OSError as error:
+        except (BrokenPipeError, ConnectionResetError) as error:
             self._forget(connection)
             raise ProcessDiedError(f"the template of job processes is gone: {error}") from error
         pid, exit_code = self._pids[number], self._exit_codes[number]
@@ -134,6 +144,7 @@ class JobStarter:
                     self._pids.pop(answer["id"]).set_result(answer["pid"])
                 else:
                     self._exit_codes.pop(answer["id"]).set_result(answer["exit_code"])
+                    self._devices.pop(answer["id"], None)
         self._forget(connection)
         _log.warning("the template of job processes ended with exit code %s", await process.wait())
 
@@ -141,7 +152,8 @@ class JobStarter:
         """Give up on a dead template: its children died with it."""
         if self._connection is connection:
             self._connection = None
-            gone = ProcessDiedError("the template of job processes died")
+            self._devices = {}
+            gone = ProcessDiedError(f"the template of job processes died.{_tail(self._log_file)}")
             for pid in self._pids.values():
                 pid.set_exception(gone)
             for exit_code in self._exit_codes.values():
@@ -162,7 +174,7 @@ async def run_job(
     on_event: EventHandler,
     *,
     log_file: Path,
-    stop_asked: Callable[[], Awaitable[None]],
+    stop_asked: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
     """Run one job to its end in a process of its own, and return its result as plain JSON.
 
@@ -185,11 +197,12 @@ async def run_job(
             raise
         finally:
             os.close(write_end)
-        asking = asyncio.create_task(_ask_to_leave(process, stop_asked))
+        asking = asyncio.create_task(_ask_to_leave(process, stop_asked)) if stop_asked else None
         try:
             return await _relay(process, read_end, on_event, log_file)
         finally:
-            asking.cancel()
+            if asking is not None:
+                asking.cancel()
             await process.stop()
 
 
@@ -203,6 +216,7 @@ async def _relay(process: JobProcess, read_end: int, on_event: EventHandler, log
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")
     )
+    ending = asyncio.create_task(_close_after(process, transport))
     try:
         while line := await reader.readline():
             try:
@@ -215,9 +229,18 @@ async def _relay(process: JobProcess, read_end: int, on_event: EventHandler, log
                 raise JobFailed(from_json(Failure, json.dumps(event["value"])))
             await on_event(event["kind"], event["value"])
     finally:
+        ending.cancel()
         transport.close()
+    await process.stop()  # one that closed its events but lives is of no use
     code = await process.wait()
     raise ProcessDiedError(f"the process {_ending(code)} without a result.{_tail(log_file)}")
+
+
+async def _close_after(process: JobProcess, transport: asyncio.ReadTransport) -> None:
+    """End the events of a dead process that somebody else keeps open: what it had written is read by then."""
+    await process.wait()
+    await asyncio.sleep(_DRAIN_SECONDS)
+    transport.close()
 
 
 def _ending(code: int) -> str:

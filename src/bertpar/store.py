@@ -150,6 +150,11 @@ class Store:
                 raise CorruptError(f"{key}/{name} in store {self.root} differs from its manifest")
         return folder
 
+    def remove_leftovers(self, prefix: str) -> None:
+        """Delete what killed publishers left below `prefix`. Nobody may be publishing there."""
+        for folder in [*self._path(prefix).rglob(".tmp-*")]:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def remove(self, key: str) -> None:
         """Delete the bundle, its commit record first. Deleting what is not there changes nothing."""
         if self._local_root is not None:
@@ -182,14 +187,16 @@ class Store:
 
     def _commit(self, folder: Path, bundle: Bundle) -> Bundle:
         target = self._path(bundle.key)
-        if target.exists():  # an uncommitted or, in a cache, an outdated folder
-            target.rename(target.with_name(f".old-{target.name}-{uuid.uuid4().hex[:8]}"))
-        try:
-            folder.rename(target)
-        except OSError:
-            if (there := self.find(bundle.key)) is not None:  # somebody else's rename came first
-                return there
-            raise
+        while True:
+            try:
+                folder.rename(target)
+                break
+            except OSError:
+                if not target.exists():
+                    raise
+            if self._local_root is not None and (there := self.find(bundle.key)) is not None:
+                return there  # somebody else's rename came first
+            shutil.rmtree(target, ignore_errors=True)  # uncommitted or, in a cache, outdated
         _fsync_folder(target.parent)
         return bundle
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
-    WorkflowHandle,
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.errors import ConfigError, ConnectionFailedError
-from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus
+from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.spec import RunSpec, snapshot_request_key
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -95,7 +95,7 @@ async def submit_batch(
     *,
     final: bool,
     say: Callable[[str], None],
-) -> WorkflowHandle[CoordinatorWorkflow, SweepStatus]:
+) -> None:
     """Add `runs` to the sweep's coordinator, starting it if this is its first batch; safe to call again.
 
     Raises:
@@ -129,8 +129,9 @@ async def submit_batch(
             await accepted
         except WorkflowUpdateFailedError as error:
             raise ConfigError(f"sweep {sweep_id} refused the runs: {error.cause}") from error
+        except WorkflowAlreadyStartedError as error:
+            raise ConfigError(f"sweep {sweep_id} has ended and takes no further runs: start another sweep") from error
         except RPCError as error:
             raise ConnectionFailedError(
                 f"sweep {sweep_id} could not be submitted: {error.message}. Check that Temporal is up, and try again"
             ) from error
-    return client.get_workflow_handle_for(CoordinatorWorkflow.run, sweep_id)

@@ -4,8 +4,9 @@ It imports once what every job needs, about seven seconds of CPU time, and then 
 starts at once and shares the imported pages. It stays fit to be forked: no torch operation, no accelerator, no client
 of Temporal, no thread.
 
-Messages over the socket are one JSON object each: `{"id", "kind", "job_file", "log_file"}` with the descriptor for
-events comes in; `{"id", "pid"}` and, when the process has ended, `{"id", "exit_code"}` go out.
+Messages over the socket are one JSON object each: `{"id", "kind", "job_file", "log_file"}`, with `device` where there
+are GPUs, and the descriptor for events come in; `{"id", "pid"}` and, when the process has ended, `{"id", "exit_code"}`
+go out.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class Template:
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             self._connection.close()
+            if "device" in request:  # before anything has touched an accelerator
+                os.environ["CUDA_VISIBLE_DEVICES"] = request["device"]
             os.setsid()  # one signal then reaches whatever the job starts
             log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(log, 1)

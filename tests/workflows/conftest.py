@@ -36,6 +36,7 @@ from bertpar.events import (
     SweepOptions,
     SweepState,
     SweepStatus,
+    SweepSummary,
     TrainJob,
     TrainResult,
 )
@@ -178,7 +179,7 @@ class Sweep:
             mode="max",
         )
 
-    async def start(self) -> WorkflowHandle[CoordinatorWorkflow, SweepStatus]:
+    async def start(self) -> WorkflowHandle[CoordinatorWorkflow, SweepSummary]:
         return await self.client.start_workflow(
             CoordinatorWorkflow.run,
             SweepState(sweep_id=self.sweep_id, name="test", options=self.options),
@@ -189,7 +190,8 @@ class Sweep:
     async def run(self, *refs: RunRef) -> SweepStatus:
         handle = await self.start()
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=refs, final=True))
-        return await handle.result()
+        await handle.result()
+        return await handle.query(CoordinatorWorkflow.status)
 
 
 @asynccontextmanager

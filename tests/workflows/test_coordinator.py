@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
@@ -15,6 +16,7 @@ from bertpar.events import (
     RunBatch,
     SnapshotJob,
     SnapshotRef,
+    SweepStatus,
     TrainJob,
     TrainResult,
 )
@@ -24,6 +26,7 @@ from bertpar.paths import Home
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
+    Sweep,
     checkpoint,
     evaluate_at_once,
     running_sweep,
@@ -113,8 +116,6 @@ async def test_cancelling_stops_the_training_and_closes_every_mlflow_run_as_kill
     stopped = asyncio.Event()
 
     async def train(job: TrainJob) -> TrainResult:
-        from temporalio import activity
-
         try:
             while True:
                 activity.heartbeat()
@@ -149,8 +150,9 @@ async def test_one_coordinator_takes_further_batches_until_it_is_closed(client: 
             await handle.execute_update(CoordinatorWorkflow.add_runs, batch)  # said twice
             await until(lambda: f"{sweep.sweep_id}/{index}" in script.closed)  # noqa: B023
         await handle.signal(CoordinatorWorkflow.close)
-        status = await handle.result()
-        assert len(script.train_jobs) == 3
+        summary = await handle.result()
+        status = await handle.query(CoordinatorWorkflow.status)
+        assert (summary.status, summary.num_runs, len(script.train_jobs)) == ("completed", 3, 3)
         assert [r.status for r in status.runs] == ["completed"] * 3
 
 
@@ -187,3 +189,44 @@ async def test_a_terminated_sweep_is_seen_as_failed_and_not_followed_for_ever(cl
             view = await follow_runs(client, sweep.sweep_id, {0}, 0.1, Home(Path("/nowhere")))
     assert view.sweep.status == "failed"
     assert [run.state.status for run in view.runs] == ["training"]
+
+
+async def test_a_cancelled_run_is_not_tried_again_when_its_worker_was_lost(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        await asyncio.sleep(3600)  # deaf: neither heartbeats nor hears of the cancellation
+        raise AssertionError
+
+    script = Script(train=train)
+    async with running_sweep(client, script) as sweep:
+        status = await cancelled_after_start(sweep)
+    assert [r.status for r in status.runs] == ["cancelled"]
+    assert len(script.train_jobs) == 1
+    assert script.closed == {f"{sweep.sweep_id}/0": "KILLED", sweep.sweep_id: "KILLED"}
+
+
+async def test_a_run_that_ends_well_while_it_is_cancelled_is_not_evaluated(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            return trained(job, checkpoint(job, 1))
+
+    script = Script(train=train)
+    async with running_sweep(client, script) as sweep:
+        status = await cancelled_after_start(sweep)
+    assert [r.status for r in status.runs] == ["cancelled"]
+    assert "evaluate" not in script.queues
+    assert script.closed == {f"{sweep.sweep_id}/0": "KILLED", sweep.sweep_id: "KILLED"}
+
+
+async def cancelled_after_start(sweep: Sweep) -> SweepStatus:
+    """Start a sweep of one, cancel it as soon as it trains, and return how it ended."""
+    handle = await sweep.start()
+    await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
+    await until(lambda: bool(sweep.script.train_jobs))
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    return await handle.query(CoordinatorWorkflow.status)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,17 +17,20 @@ from temporalio.exceptions import ApplicationError
 
 from bertpar.codec import from_json
 from bertpar.errors import BertparError, PreemptedError, is_retryable
-from bertpar.events import Failure
+from bertpar.events import TICK, TICK_SECONDS, Failure
 from bertpar.paths import home
 from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
+from bertpar.stack.settings import visible_gpus
 
 T = TypeVar("T")
+
+_LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
 
 
 @cache
 def job_starter() -> JobStarter:
     """Return this process's one starter of job processes."""
-    return JobStarter(home().logs / "jobs")
+    return JobStarter(home().logs / "jobs", visible_gpus())
 
 
 async def run_with_heartbeats(
@@ -37,21 +41,27 @@ async def run_with_heartbeats(
 ) -> T:
     """Run a job process to its end under heartbeats whose details are the newest `progress` event.
 
+    The heartbeats end when the process shows no sign of life, so that a stopped one is as lost as a killed one.
+
     Raises:
         ApplicationError: typed after errors.py, so that workflows can decide what to do.
     """
-    details: list[Any] = []
+    pulse = _Pulse()
 
     async def relay(event: str, value: Any) -> None:
+        pulse.seen()
         if event == "progress":
-            details[:] = [value]
+            pulse.details = [value]
             activity.heartbeat(value)
-        elif on_event is not None:
-            await on_event(event, value)
+        elif event == "note":
+            activity.logger.warning("%s: %s", kind, value)
+        elif event != TICK and on_event is not None:
+            with pulse.held():
+                await on_event(event, value)
 
-    beating = asyncio.create_task(_beat(details))
     try:
-        return await _run(kind, job, result_type, relay)
+        async with heartbeats(pulse):
+            return await _run(kind, job, result_type, relay)
     except JobFailed as error:
         raise application_error(error.failure) from error
     except BertparError as error:
@@ -60,6 +70,38 @@ async def run_with_heartbeats(
         if activity.is_worker_shutdown():
             raise _preempted_or(None) from None
         raise
+
+
+class _Pulse:
+    """The last sign of life of what an activity waits for."""
+
+    def __init__(self) -> None:
+        self.details: list[Any] = []
+        self._last: float | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Count as alive while its events wait for us."""
+        last, self._last = self._last, None
+        try:
+            yield
+        finally:
+            self._last = time.monotonic() if last is not None else None
+
+    def seen(self) -> None:
+        self._last = time.monotonic()
+
+    def is_alive(self) -> bool:
+        """Say so until the silence has lasted too long; before its first sign a process may still be starting."""
+        return self._last is None or time.monotonic() - self._last < _LONGEST_SILENCE_SECONDS
+
+
+@asynccontextmanager
+async def heartbeats(pulse: _Pulse | None = None) -> AsyncIterator[None]:
+    """Heartbeat in the background, a few times within the activity's heartbeat timeout, while `pulse` is alive."""
+    beating = asyncio.create_task(_beat(pulse or _Pulse()))
+    try:
+        yield
     finally:
         beating.cancel()
         with suppress(asyncio.CancelledError):
@@ -80,16 +122,18 @@ async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler
         job,
         on_event,
         log_file=_log_file(kind),
-        stop_asked=activity.wait_for_worker_shutdown,
+        # training makes a checkpoint and leaves; the others have nothing to hand over, and may end within the grace
+        stop_asked=activity.wait_for_worker_shutdown if kind == "train" else None,
     )
     return from_json(result_type, json.dumps(result))
 
 
-async def _beat(details: list[Any]) -> None:
+async def _beat(pulse: _Pulse) -> None:
     timeout = activity.info().heartbeat_timeout
     interval = timeout.total_seconds() / 4 if timeout else 10.0
     while True:
-        activity.heartbeat(*details)
+        if pulse.is_alive():
+            activity.heartbeat(*pulse.details)
         await asyncio.sleep(interval)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from temporalio import activity
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.activities._job import run_with_heartbeats
 from bertpar.codec import from_json
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, TrainJob, TrainResult
+
+_PASSING = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
+"""How an outage looks like: worth waiting for."""
 
 
 @activity.defn
@@ -21,6 +27,18 @@ async def train(job: TrainJob) -> TrainResult:
 
     async def on_event(kind: str, value: Any) -> None:
         if kind == "checkpoint":
-            await workflow.signal(CHECKPOINT_SAVED, from_json(CheckpointSaved, json.dumps(value)))
+            await _signal_patiently(workflow, from_json(CheckpointSaved, json.dumps(value)))
 
     return await run_with_heartbeats("train", job, TrainResult, on_event)
+
+
+async def _signal_patiently(workflow: WorkflowHandle[Any, Any], saved: CheckpointSaved) -> None:
+    """Signal through an outage of Temporal: training goes on meanwhile, its events wait in the pipe."""
+    while True:
+        try:
+            return await workflow.signal(CHECKPOINT_SAVED, saved)
+        except RPCError as error:
+            if error.status not in _PASSING:
+                raise
+            activity.logger.warning("checkpoint of step %s waits for Temporal: %s", saved.checkpoint.step, error)
+            await asyncio.sleep(1.0)

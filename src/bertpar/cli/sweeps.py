@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SWEEPS = "WorkflowType = 'CoordinatorWorkflow' AND ExecutionStatus != 'ContinuedAsNew'"
+
 
 def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
     """Let a command say which cluster it means; without these it is the environment's, else the local stack."""
@@ -190,7 +192,7 @@ def ls(as_json: bool, limit: int, **where: str | None) -> None:
 
     async def listed(client: Client) -> list[dict[str, Any]]:
         found = []
-        async for workflow in client.list_workflows("WorkflowType = 'CoordinatorWorkflow'", limit=limit):
+        async for workflow in client.list_workflows(_SWEEPS, limit=limit):
             state = workflow.status.name.lower() if workflow.status is not None else "unknown"
             if state == "completed":  # the workflow; its result says whether every run did
                 handle = client.get_workflow_handle_for(CoordinatorWorkflow.run, workflow.id, run_id=workflow.run_id)

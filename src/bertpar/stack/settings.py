@@ -51,24 +51,27 @@ def settings_from_environment(environ: Mapping[str, str]) -> Settings:
 
 def default_training_slots() -> int:
     """Return how many runs this machine trains at once: one per GPU, else one per CPU."""
-    return _num_gpus() or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else _all_cpus())
+    return len(visible_gpus()) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else _all_cpus())
 
 
 def _all_cpus() -> range:
     return range(os.cpu_count() or 1)
 
 
-def _num_gpus() -> int:
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     # Not through torch: a worker that imported it would hold gigabytes and could no longer fork cleanly.
     if shutil.which("nvidia-smi") is None:
-        return 0
+        return []
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return 0
-    gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
+        return []
+    num_gpus = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len(gpus) if visible is None else min(len(gpus), len([d for d in visible.split(",") if d.strip()]))
+    return (
+        [str(i) for i in range(num_gpus)] if visible is None else [d.strip() for d in visible.split(",") if d.strip()]
+    )
 
 
 def _number(environ: Mapping[str, str], variable: str) -> int | None:

@@ -25,6 +25,7 @@ class Outbox:
         self._note = note
         self._queue: queue.Queue[list[MetricRow]] = queue.Queue()
         self._lock = threading.Lock()
+        self._error: Exception | None = None
         self._undelivered: list[MetricRow] = []
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
         self._thread.start()
@@ -42,16 +43,23 @@ class Outbox:
             return list(self._undelivered)
 
     def flush(self) -> None:
-        """Wait until MLflow has every posted row, however long it is away."""
+        """Wait until MLflow has every posted row, however long it is away; raises what ended the delivery."""
         self._queue.join()
+        if self._error is not None:
+            raise self._error
 
     def _deliver(self) -> None:
         while True:
             rows = self._queue.get()
-            self._log_patiently(rows)
-            with self._lock:
-                del self._undelivered[: len(rows)]
-            self._queue.task_done()
+            try:
+                if self._error is None:
+                    self._log_patiently(rows)
+                    with self._lock:
+                        del self._undelivered[: len(rows)]
+            except Exception as error:  # raised by flush: this thread has nobody to tell
+                self._error = error
+            finally:
+                self._queue.task_done()
 
     def _log_patiently(self, rows: Sequence[MetricRow]) -> None:
         num_failures = 0

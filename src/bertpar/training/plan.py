@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class BatchPlan:
 
     def permutation(self, epoch: int) -> Indices:
         """Return the order of the examples in `epoch` (counted from 0)."""
-        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(self.num_examples)
+        return _permutation(self.num_examples, self.seed, epoch)
 
     def micro_batches(self, step: int) -> list[Indices]:
         """Return the examples of optimizer step `step` (from 1), a list of micro-batches."""
@@ -56,6 +57,11 @@ class BatchPlan:
         start = position * self.examples_per_step
         chosen = self.permutation(epoch)[start : start + self.examples_per_step]
         return [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
+
+
+@lru_cache(maxsize=1)
+def _permutation(num_examples: int, seed: int, epoch: int) -> Indices:
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_examples)
 
 
 def plan_batches(num_examples: int, seed: int, trainer: TrainerSpec) -> BatchPlan:

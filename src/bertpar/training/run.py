@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import open_split
+from bertpar.errors import ConfigError
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.jobs import Emit
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
@@ -23,7 +24,10 @@ from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
 from bertpar.training.plan import plan_batches, validation_steps
 from bertpar.training.selection import best_validation
-from bertpar.training.state import TrainingState, find_checkpoints, restore_newest
+from bertpar.training.state import TrainingState, checkpoints_folder, find_checkpoints, restore_newest
+
+_MAX_CHECKPOINTS = 9000
+"""Temporal takes 10,000 signals for one workflow execution."""
 
 
 def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
@@ -46,6 +50,8 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     validation_data = open_split(store, job.snapshot, "validation")
     plan = plan_batches(len(train_data), spec.seed, spec.trainer)
     legs = validation_steps(plan, spec.trainer)
+    _check_number_of_checkpoints(spec, plan.total_steps, len(legs))
+    store.remove_leftovers(checkpoints_folder(job.run_id))
     tokenizer = load_tokenizer(store.fetch(job.snapshot.tokenizer_key))
 
     model = load_classifier(
@@ -83,6 +89,16 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         resumed_from_step=resumed_from,
         train_seconds=time.monotonic() - started,
     )
+
+
+def _check_number_of_checkpoints(spec: RunSpec, total_steps: int, num_validations: int) -> None:
+    every = spec.checkpoint.every_n_steps
+    expected = num_validations + (total_steps // every if every else 0)
+    if expected > _MAX_CHECKPOINTS:
+        raise ConfigError(
+            f"checkpoint.every_n_steps={every} would make {expected} checkpoints in {total_steps} steps; at most "
+            f"{_MAX_CHECKPOINTS} can be signalled. Use checkpoint.every_n_steps={total_steps // 1000} or so"
+        )
 
 
 def _trainer(recorder: RunRecorder, num_legs: int) -> pl.Trainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.workflow import ActivityCancellationType
@@ -24,7 +25,11 @@ with workflow.unsafe.imports_passed_through():
     )
     from bertpar.workflows.failures import LIMITED, ONCE, PATIENT
 
-_LONGEST_TRACKING_CALL = timedelta(minutes=10)
+_TRACKING_CALL: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(minutes=10),
+    "heartbeat_timeout": timedelta(seconds=10),
+    "retry_policy": PATIENT,
+}
 _LONGEST_JOB = timedelta(days=7)
 _LONGEST_ATTEMPT = timedelta(days=365)
 
@@ -35,8 +40,7 @@ async def open_run(job: OpenRunJob) -> MlflowRun:
         "open_run",
         job,
         result_type=MlflowRun,
-        start_to_close_timeout=_LONGEST_TRACKING_CALL,
-        retry_policy=PATIENT,
+        **_TRACKING_CALL,
         summary=job.name,
     )
     return run
@@ -47,8 +51,7 @@ async def close_run(job: CloseRunJob) -> None:
     await workflow.execute_activity(
         "close_run",
         job,
-        start_to_close_timeout=_LONGEST_TRACKING_CALL,
-        retry_policy=PATIENT,
+        **_TRACKING_CALL,
         summary=job.status,
     )
 

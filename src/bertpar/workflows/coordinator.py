@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
@@ -26,16 +27,20 @@ with workflow.unsafe.imports_passed_through():
         SnapshotRef,
         SweepState,
         SweepStatus,
+        SweepSummary,
         TrainingInput,
     )
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
-    from bertpar.workflows.failures import describe_failure
+    from bertpar.workflows.failures import cancel_requested, describe_failure
     from bertpar.workflows.planning import all_done, leaderboard, next_starts, rank, sweep_outcome
     from bertpar.workflows.training import TrainingWorkflow, run_name
 
-_IDLE_GRACE = timedelta(minutes=1)
+_IDLE_GRACE = timedelta(minutes=10)
 """How long a sweep that is not closed waits for another batch after its last run."""
+
+MAX_RUNS = 1000
+"""Of one sweep: its state has to fit into one payload, of 2 MB at most."""
 
 _MAX_IN_FLIGHT = 100
 """Runs in flight where the user sets no limit: enough to keep a fleet busy, few enough for one history."""
@@ -54,21 +59,23 @@ class CoordinatorWorkflow:
         self._snapshots: dict[str, asyncio.Future[SnapshotRef]] = {}
         self._known_snapshots = dict(state.snapshots)
         self._cancelled = False
+        self._bug: Exception | None = None
 
     @workflow.run
-    async def run(self, state: SweepState) -> SweepStatus:
-        """Return the final status once every run has ended; failed runs do not fail the sweep's workflow."""
+    async def run(self, state: SweepState) -> SweepSummary:
+        """Return how it went once every run has ended; failed runs do not fail the sweep's workflow."""
         try:
             await self._serve()
+            await self._finish_opening()
         except BaseException as error:
-            if not is_cancelled_exception(error):
+            if not (is_cancelled_exception(error) or cancel_requested()):
                 raise
             self._cancelled = True
             await asyncio.shield(self._cancel_runs())
             raise
         if self._mlflow is not None:
             await self._close_parent("FINISHED" if self._outcome() == "completed" else "FAILED")
-        return self.status()
+        return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._runs))
 
     # --- updates, signals, queries ------------------------------------------------------------------------
 
@@ -82,8 +89,11 @@ class CoordinatorWorkflow:
 
     @add_runs.validator
     def _refuse_if_closed(self, batch: RunBatch) -> None:
-        if self._closed and any(ref.index not in self._runs for ref in batch.runs):
+        added = sum(ref.index not in self._runs for ref in batch.runs)
+        if self._closed and added:
             raise ApplicationError(f"sweep {self._sweep.sweep_id} is closed: it takes no further runs")
+        if len(self._runs) + added > MAX_RUNS:
+            raise ApplicationError(f"sweep {self._sweep.sweep_id} would have more than {MAX_RUNS} runs: split it")
 
     @workflow.signal
     def close(self) -> None:
@@ -111,6 +121,8 @@ class CoordinatorWorkflow:
 
     async def _serve(self) -> None:
         while True:
+            if self._bug is not None:
+                raise self._bug
             if workflow.info().is_continue_as_new_suggested():
                 await self._continue_as_new()
             for index in next_starts(self._runs.values(), self._limit()):
@@ -124,7 +136,8 @@ class CoordinatorWorkflow:
 
     def _wants_attention(self) -> bool:
         return (
-            bool(next_starts(self._runs.values(), self._limit()))
+            self._bug is not None
+            or bool(next_starts(self._runs.values(), self._limit()))
             or (all_done(self._runs.values()) and not self._tasks)
             or workflow.info().is_continue_as_new_suggested()
         )
@@ -158,19 +171,28 @@ class CoordinatorWorkflow:
         for index, state in self._runs.items():
             if state.status not in TERMINAL:
                 self._update(index, status="cancelled")
+        await self._finish_opening()
         if self._mlflow is not None:
             await self._close_parent("KILLED")
+
+    async def _finish_opening(self) -> None:
+        """Wait for an MLflow run that is being opened: one that nobody closes would stay RUNNING."""
+        if self._mlflow is None and self._mlflow_opening is not None:
+            with suppress(ActivityError):
+                self._mlflow = await self._mlflow_opening
 
     # --- one run ------------------------------------------------------------------------------------------
 
     async def _carry_out(self, index: int) -> None:
         try:
             await self._prepare_train_evaluate(index)
-        except (ActivityError, ChildWorkflowError, asyncio.CancelledError) as error:
+        except (FailureError, asyncio.CancelledError) as error:
             if is_cancelled_exception(error):
                 self._update(index, status="cancelled")
             else:
                 self._fail(index, describe_failure(error))
+        except Exception as error:  # a bug of ours: it fails the workflow task, which waits for better code
+            self._bug = error
         finally:
             del self._tasks[index]
 
@@ -196,6 +218,9 @@ class CoordinatorWorkflow:
             metrics=trained.result.metrics,
             best=trained.result.best,
         )
+        if cancel_requested():  # the training ended well in the very moment of the cancellation
+            await asyncio.shield(self._close_run(trained.mlflow_run_id))
+            raise asyncio.CancelledError
         evaluated = await workflow.execute_child_workflow(
             EvaluationWorkflow.run,
             EvaluationInput(
@@ -270,6 +295,10 @@ class CoordinatorWorkflow:
                 spec_key=None,
             )
         )
+
+    async def _close_run(self, mlflow_run_id: str) -> None:
+        tracking = self._sweep.options.tracking
+        await calls.close_run(CloseRunJob(tracking=tracking, mlflow_run_id=mlflow_run_id, status="KILLED", tags={}))
 
     async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         assert self._mlflow is not None

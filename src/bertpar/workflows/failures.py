@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -75,6 +76,12 @@ def delay_before_retry(failure: Failure, num_failures: int, max_attempts: int) -
 def counts_against_run(failure: Failure) -> bool:
     """Say whether this failure is one of the run itself."""
     return failure.error_type not in _NOT_THE_RUNS_FAULT
+
+
+def cancel_requested() -> bool:
+    """Say whether the current task was cancelled, even where what it awaited ended otherwise and swallowed it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def application_error_of(failure: Failure) -> ApplicationError:

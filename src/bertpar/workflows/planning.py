@@ -25,7 +25,7 @@ def all_done(runs: Iterable[RunState]) -> bool:
 
 
 def sweep_outcome(runs: Iterable[RunState]) -> Literal["running", "completed", "failed"]:
-    """Return `completed` only if every run completed."""
+    """Return `completed` only if every run completed; a sweep without runs is `running` until it is closed."""
     states = list(runs)
     if not states or not all_done(states):
         return "running"

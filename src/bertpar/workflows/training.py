@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Literal
 
 from temporalio import workflow
@@ -27,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows import calls
     from bertpar.workflows.failures import (
         application_error_of,
+        cancel_requested,
         counts_against_run,
         delay_before_retry,
         describe_failure,
@@ -50,10 +52,18 @@ class TrainingWorkflow:
     @workflow.run
     async def run(self, job: TrainingInput) -> TrainingOutput:
         """Return the finished training; fails with the type of the last attempt's failure."""
-        mlflow_run = await self._open_run()
+        opening = asyncio.ensure_future(self._open_run())
+        try:
+            # shield: a run that is being created must be closed, however early the cancellation comes
+            mlflow_run = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._close_run(await opening, "KILLED"))
+            raise
         self._mlflow_run_id = mlflow_run.run_id
         try:
             result = await self._attempt_until_done(mlflow_run)
+            if cancel_requested():
+                raise asyncio.CancelledError
         except BaseException as error:
             cancelled = is_cancelled_exception(error)
             # shield: the tracking run must be closed even though this workflow is being cancelled
@@ -76,11 +86,9 @@ class TrainingWorkflow:
                 if is_cancelled_exception(error):
                     raise
                 failure = describe_failure(error)
-            self._attempts[-1] = Attempt(
-                number=self._attempts[-1].number,
-                resumed_from_step=self._attempts[-1].resumed_from_step,
-                cause=failure,
-            )
+            if cancel_requested():
+                raise asyncio.CancelledError
+            self._attempts[-1] = replace(self._attempts[-1], cause=failure)
             if len(self._checkpoints) > known:
                 num_failures = 0
             num_failures += counts_against_run(failure)
@@ -157,6 +165,9 @@ class TrainingWorkflow:
         if saved.attempt < len(self._attempts):
             workflow.logger.warning("ignored checkpoint_saved of superseded attempt %s", saved.attempt)
             return
+        if self._attempts and saved.checkpoint.attempt < saved.attempt:  # found in the store: never signalled before
+            step = max(self._attempts[-1].resumed_from_step, saved.checkpoint.step)
+            self._attempts[-1] = replace(self._attempts[-1], resumed_from_step=step)
         self._checkpoints.setdefault(saved.checkpoint.key, saved.checkpoint)
         self._pruned.update(saved.pruned)
         self._show()
