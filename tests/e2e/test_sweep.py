@@ -13,13 +13,14 @@ import pytest
 from tests.e2e.conftest import User, until
 
 LEARNING_RATES = "lr=1e-3,3e-3"
+NAME = "killed"
 SLOW = ("experiment=smoke", "data.train_size=2000", "trainer.batch_size=8", "checkpoint.every_n_steps=10")
 
 
 @pytest.fixture(scope="module")
 def killed_sweep(user: User) -> tuple[str, int]:
     """A sweep of two whose training worker was killed after the first checkpoint; its id and the client's exit code."""
-    client = user.start_training(*SLOW, LEARNING_RATES)
+    client = user.start_training(*SLOW, LEARNING_RATES, f"sweep.name={NAME}")
     sweep = until(lambda: (user.home / "stack.json").exists() and _sweep_of(user))
     until(lambda: any(run["checkpoints"] for run in user.json("status", sweep)["runs"]))
     os.kill(user.stack()["pids"]["training_worker"], signal.SIGKILL)
@@ -30,7 +31,7 @@ def killed_sweep(user: User) -> tuple[str, int]:
 def _sweep_of(user: User) -> str | None:
     sweeps = user.bertpar("ls", "--json", check=False)
     found = json.loads(sweeps.stdout) if sweeps.returncode == 0 else []
-    return str(found[0]["sweep_id"]) if found else None
+    return next((str(sweep["sweep_id"]) for sweep in found if sweep["sweep_id"].startswith(NAME)), None)
 
 
 def test_a_killed_worker_costs_no_run(user: User, killed_sweep: tuple[str, int]) -> None:
@@ -69,8 +70,11 @@ def test_workflows_are_on_their_queues(user: User, killed_sweep: tuple[str, int]
 
 
 def test_the_snapshot_was_made_once(user: User, killed_sweep: tuple[str, int]) -> None:
-    snapshots = [p for p in (user.home / "store" / "snapshots").iterdir() if not p.name.startswith(".")]
-    assert len(snapshots) == 1
+    manifests = (user.home / "store" / "snapshots").glob("*/manifest.json")
+    sizes = [json.loads(m.read_text())["meta"]["num_examples"]["train"] for m in manifests]
+    assert sizes.count(2000) == 1
+    sweep, _ = killed_sweep
+    assert user.temporal("workflow", "show", "-w", sweep, "--output", "json").count('"name": "make_snapshot"') == 1
 
 
 def test_mlflow_has_one_honest_run_each(user: User, killed_sweep: tuple[str, int]) -> None:
