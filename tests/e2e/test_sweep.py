@@ -19,11 +19,16 @@ SLOW = ("experiment=smoke", "data.train_size=2000", "trainer.batch_size=8", "che
 
 @pytest.fixture(scope="module")
 def killed_sweep(user: User) -> tuple[str, int]:
-    """A sweep of two whose training worker was killed after the first checkpoint; its id and the client's exit code."""
+    """A sweep of two that lost its training worker after the first checkpoint, and its eval worker in evaluation.
+
+    Returns its id and the client's exit code.
+    """
     client = user.start_training(*SLOW, LEARNING_RATES, f"sweep.name={NAME}")
     sweep = until(lambda: (user.home / "stack.json").exists() and _sweep_of(user))
     until(lambda: any(run["checkpoints"] for run in user.json("status", sweep)["runs"]))
     os.kill(user.stack()["pids"]["training_worker"], signal.SIGKILL)
+    until(lambda: any(run["status"] == "evaluating" for run in user.json("status", sweep)["runs"]))
+    os.kill(user.stack()["pids"]["eval_worker"], signal.SIGKILL)
     client.communicate(timeout=300)
     return sweep, client.returncode
 
