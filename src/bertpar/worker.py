@@ -7,9 +7,9 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -134,8 +134,21 @@ async def run_worker(
         workflows=workflows,
         activities=activities,
     )
-    stop_asked = asyncio.Event()
-    _on_signals(stop_asked)
+    with _stop_signals() as stop_asked:
+        await _run_until(stop_asked, worker, kind, queue, num_slots, grace, ready_file, own=activities is None)
+
+
+async def _run_until(
+    stop_asked: asyncio.Event,
+    worker: Worker,
+    kind: WorkerKind,
+    queue: str,
+    num_slots: int,
+    grace: timedelta,
+    ready_file: Path | None,
+    *,
+    own: bool,
+) -> None:
     running = asyncio.create_task(worker.run())
     stopping = asyncio.create_task(stop_asked.wait())
     while not worker.is_running and not running.done():  # noqa: ASYNC110 (temporalio has no event for it)
@@ -143,7 +156,7 @@ async def run_worker(
     if worker.is_running:
         _log.info("%s worker takes work from %s, %d at once", kind, queue, num_slots)
         _say_ready(ready_file)
-        if activities is None:
+        if own:
             await _warm_up()
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop_asked.is_set():
@@ -174,14 +187,24 @@ def _own_activities(kind: WorkerKind) -> Sequence[Callable[..., Any]]:
     return own
 
 
-def _on_signals(stop_asked: asyncio.Event) -> None:
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM or SIGINT sets, and leave the loop without handlers of ours."""
+    loop, stop_asked = asyncio.get_running_loop(), asyncio.Event()
+
     def stop(number: int) -> None:
         if stop_asked.is_set():
             os._exit(128 + number)
         stop_asked.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stop_asked
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def _say_ready(ready_file: Path | None) -> None:
