@@ -210,7 +210,7 @@ def test_texts_that_cannot_be_predicted_are_told_by_line(user: User, finished: s
 
 
 def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user: User) -> None:
-    client = user.start_training("experiment=smoke", "trainer.max_epochs=8", "trainer.batch_size=4")
+    client = user.start_training("experiment=smoke", "trainer.max_epochs=25", "trainer.batch_size=4")
     newest = user.newest_sweep()
     sweep = until(lambda: (now := user.newest_sweep()) != newest and now)
     until(lambda: user.json("status", sweep)["runs"][0]["step"] > 0)

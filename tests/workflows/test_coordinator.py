@@ -97,19 +97,20 @@ async def test_evaluation_of_one_run_does_not_wait_for_another_training(client: 
 
 
 async def test_max_parallel_limits_the_runs_in_flight(client: Client) -> None:
-    now, most = 0, 0
+    now, most, started = 0, 0, 0
 
     async def train(job: TrainJob) -> TrainResult:
-        nonlocal now, most
+        nonlocal now, most, started
+        started += 1
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.05)
+        await until(lambda: now == 2 or started == 5)  # the first of two waits for the second
         now -= 1
         return await train_at_once(job)
 
-    async with running_sweep(client, Script(train=train), max_parallel=2) as sweep:
+    async with running_sweep(client, Script(train=train), max_parallel=2, heartbeat_timeout_seconds=60.0) as sweep:
         await sweep.run(*(sweep.ref(i) for i in range(5)))
-    assert most == 2
+    assert (most, started) == (2, 5)
 
 
 async def test_cancelling_stops_the_training_and_closes_every_mlflow_run_as_killed(client: Client) -> None:
