@@ -209,10 +209,14 @@ def test_texts_that_cannot_be_predicted_are_told_by_line(user: User, finished: s
     assert "this model reads single texts" in pair.stderr
 
 
+def interrupted_sweeps(user: User) -> list[dict[str, str]]:
+    return [sweep for sweep in user.json("ls") if sweep["sweep_id"].startswith("interrupted")]
+
+
 def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user: User) -> None:
-    client = user.start_training("experiment=smoke", "trainer.max_epochs=25", "trainer.batch_size=4")
-    newest = user.newest_sweep()
-    sweep = until(lambda: (now := user.newest_sweep()) != newest and now)
+    slow = ("experiment=smoke", "trainer.max_epochs=25", "trainer.batch_size=4")
+    client = user.start_training(*slow, "sweep.name=interrupted")
+    sweep = str(until(lambda: interrupted_sweeps(user))[0]["sweep_id"])
     until(lambda: user.json("status", sweep)["runs"][0]["step"] > 0)
     client.send_signal(signal.SIGINT)
     printed, _ = client.communicate(timeout=30)
