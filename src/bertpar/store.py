@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ class Store:
                     raise
             if self._local_root is not None and (there := self.find(bundle.key)) is not None:
                 return there  # somebody else's rename came first
-            shutil.rmtree(target, ignore_errors=True)  # uncommitted or, in a cache, outdated
+            with suppress(FileNotFoundError):  # whatever else is wrong with it must be told, not tried for ever
+                shutil.rmtree(target)  # uncommitted or, in a cache, outdated
         _fsync_folder(target.parent)
         return bundle
 

@@ -113,3 +113,10 @@ def test_listing_gives_committed_bundles_below_a_prefix(store: Store, tmp_path: 
     (tmp_path / "store" / "a" / ".tmp-q" / MANIFEST).write_text("{}")
     assert store.list("a") == ["a/x/2", "a/y"]
     assert store.list("nothing") == []
+
+
+def test_a_place_that_cannot_be_cleared_is_an_error_and_not_tried_for_ever(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "store" / "a").mkdir(parents=True)
+    (tmp_path / "store" / "a" / "b").write_text("a file where a bundle should be")
+    with pytest.raises(StoreError, match="cannot write a/b"):
+        publish(store)
