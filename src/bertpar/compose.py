@@ -28,6 +28,7 @@ from bertpar.spec import (
     ModelSpec,
     OptimSpec,
     Precision,
+    ResumeSpec,
     RunSpec,
     Schedule,
     Task,
@@ -38,7 +39,7 @@ from bertpar.spec import (
 from bertpar.tracking import resolve_uri
 from bertpar.tracking.address import without_password
 
-_SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep")
+_SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep", "resume")
 _FILE_KEYS = ("train_file", "validation_file", "test_file")
 
 
@@ -51,6 +52,7 @@ class SweepSpec:
     temporal: TemporalSpec
     tracking: TrackingSpec
     store_root: str
+    resume: ResumeSpec
 
 
 def compose_runs(configs: Sequence[DictConfig], labels: Sequence[str], home: Home) -> tuple[SweepSpec, list[RunSpec]]:
@@ -214,7 +216,7 @@ def _read_trainer(reader: Reader) -> TrainerSpec:
         accumulate=reader.integer("accumulate", minimum=1, hint="1 for no accumulation"),
         eval_batch_size=reader.integer("eval_batch_size", minimum=1),
         precision=reader.choice("precision", get_args(Precision)),
-        num_threads=reader.integer("num_threads", minimum=1),
+        num_threads=reader.optional_integer("num_threads", minimum=1, hint="null: all, not repeatable"),
         validate_every_n_steps=reader.optional_integer("validate_every_n_steps", minimum=1),
         early_stopping_patience=reader.optional_integer("early_stopping_patience", minimum=1),
         early_stopping_min_delta=reader.number("early_stopping_min_delta", minimum=0),
@@ -241,7 +243,7 @@ def _read_checkpoint(reader: Reader, task: Task) -> CheckpointSpec:
 def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> SweepSpec:
     root = Reader(plain, "", problems)
     temporal, tracking = root.section("temporal"), root.section("tracking")
-    store, sweep = root.section("store"), root.section("sweep")
+    store, sweep, resume = root.section("store"), root.section("sweep"), root.section("resume")
     spec = SweepSpec(
         name=sweep.text("name"),
         max_parallel=sweep.optional_integer("max_parallel", minimum=1),
@@ -258,8 +260,12 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
             uri=_tracking_uri(tracking.optional_text("uri"), home, problems), experiment=tracking.text("experiment")
         ),
         store_root=_absolute(store.optional_text("root")) or str(home.store),
+        resume=ResumeSpec(
+            allow_inexact=resume.flag("allow_inexact"),
+            nan_lr_factor=resume.optional_number("nan_lr_factor", above=0, below=1, hint="null: a NaN loss is final"),
+        ),
     )
-    for reader in (temporal, tracking, store, sweep):
+    for reader in (temporal, tracking, store, sweep, resume):
         reader.refuse_unknown()
     return spec
 

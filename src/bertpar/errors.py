@@ -1,19 +1,38 @@
-"""The error tree: one class per thing that a user or a workflow can act on.
+"""The error tree: one class per thing that a user or a workflow can act on, and what is done about each.
 
 A failure crosses process and workflow borders by its class name (`error_type`), so that the raiser and
-the handler cannot diverge. `retryable` is decided here, where the meaning of the failure is known.
+the handler cannot diverge. What happens next is decided here, where the meaning of the failure is known.
 """
 
 from __future__ import annotations
 
+import traceback
+from enum import Enum
 from typing import ClassVar
+
+from bertpar.events import Failure
+
+
+class Action(Enum):
+    """What is done about a failure; the value says it in the documentation."""
+
+    FINAL = "ends the run at once: the same try would fail again"
+    RETRY = "tried again, up to `temporal.max_attempts` times without progress in between"
+    AGAIN = "tried again at once and without limit: not the run's fault"
+    WAIT = "waited for without limit, asking again at growing intervals of up to a minute"
+    SMALLER = (
+        "tried again with half the micro-batch and twice the accumulation; a second time at the same step is final"
+    )
+    REBUILD = "the damaged file is set aside and made again, then the run goes on"
 
 
 class BertparError(Exception):
     """Base of every error that bertpar raises on purpose. Its message is for the user, whole as it stands."""
 
     exit_code: ClassVar[int] = 1
-    retryable: ClassVar[bool] = False
+    action: ClassVar[Action] = Action.FINAL
+    step: int | None = None
+    """The optimizer step at which it happened, where that is known."""
 
     @classmethod
     def error_type(cls) -> str:
@@ -46,33 +65,67 @@ class NotFoundError(BertparError):
 
 
 class NotANumberError(BertparError):
-    """The training loss became NaN or infinite. Deterministic: the same step would fail again."""
+    """The training loss became NaN or infinite; `resume.nan_lr_factor` allows one more try at a lower rate."""
 
 
 class OutOfMemoryError(BertparError):
     """The device or the host ran out of memory."""
+
+    action = Action.SMALLER
 
 
 class CorruptError(BertparError):
     """A published file differs from its manifest, or was never committed."""
 
 
+class CheckpointDamagedError(CorruptError):
+    """The checkpoint that was to be evaluated is damaged."""
+
+    action = Action.REBUILD
+
+
+class SnapshotDamagedError(CorruptError):
+    """A file of the data's snapshot, or of its tokenizer, is damaged."""
+
+    action = Action.REBUILD
+
+
+class InexactResumeError(BertparError):
+    """This worker would not go on bit for bit: processor, library or thread count differ from the checkpoint's."""
+
+    action = Action.RETRY  # another worker may be of the right kind
+
+
+class SupersededError(BertparError):
+    """A newer attempt at the same run has begun: this one may write nothing more."""
+
+
 class StoreError(BertparError):
     """The store cannot be read or written."""
 
-    retryable = True
+    action = Action.WAIT
+
+
+class DiskFullError(StoreError):
+    """The store has no space left. A training waits with its last good checkpoint, until there is."""
 
 
 class TrackingError(BertparError):
-    """MLflow cannot be reached or refuses."""
+    """MLflow cannot be reached. Trainings go on: their metric rows wait in their checkpoints."""
 
-    retryable = True
+    action = Action.WAIT
+
+
+class TrackingRefusedError(TrackingError):
+    """MLflow answers, but will not: the experiment or run was deleted there."""
+
+    action = Action.FINAL
 
 
 class ConnectionFailedError(BertparError):
     """The Temporal server cannot be reached."""
 
-    retryable = True
+    action = Action.WAIT
 
 
 class StackError(BertparError):
@@ -82,19 +135,19 @@ class StackError(BertparError):
 class ProcessDiedError(BertparError):
     """A job process ended without a result: killed, out of memory, or a crash in native code."""
 
-    retryable = True
+    action = Action.RETRY
 
 
 class WorkerLostError(BertparError):
     """No heartbeat came in time: the worker, its machine or the network is gone."""
 
-    retryable = True
+    action = Action.AGAIN
 
 
 class PreemptedError(BertparError):
     """The worker is shutting down and gave the job back."""
 
-    retryable = True
+    action = Action.AGAIN
 
 
 def _tree(cls: type[BertparError]) -> dict[str, type[BertparError]]:
@@ -108,6 +161,21 @@ ERRORS: dict[str, type[BertparError]] = _tree(BertparError)
 """Every error class by its travelling name."""
 
 
-def is_retryable(error_type: str | None) -> bool:
-    """Say whether trying again can help; an unknown type (a bug, a library's error) is worth another try."""
-    return ERRORS[error_type].retryable if error_type in ERRORS else True
+def action_on(error_type: str | None) -> Action:
+    """Return what is done about a failure; an unknown type (a bug, a library's error) is worth another try."""
+    return ERRORS[error_type].action if error_type in ERRORS else Action.RETRY
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return `error` as it travels: under its own class's name, or OutOfMemoryError for any library's way to say so."""
+    if isinstance(error, BertparError):
+        return Failure(error_type=error.error_type(), message=str(error), step=error.step)
+    name = OutOfMemoryError.error_type() if is_out_of_memory(error) else type(error).__name__
+    lines = traceback.format_exception(error)
+    return Failure(error_type=name, message=f"{type(error).__name__}: {error}", traceback="".join(lines))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether this is how Python, torch or a device says that memory has run out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.spec import Task, TrackingSpec
+from bertpar.spec import ResumeSpec, Task, TrackingSpec
 
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
@@ -18,7 +18,9 @@ TICK = "tick"
 
 TICK_SECONDS = 1.0
 
-RunStatus = Literal["queued", "preparing", "training", "evaluating", "completed", "failed", "cancelled"]
+RunStatus = Literal["queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled"]
+"""`reporting`: everything is computed, and MLflow is being told."""
+
 TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -83,6 +85,19 @@ class Progress:
     checkpoint_step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     """Newest validation metrics."""
+    waiting: str | None = None
+    """What the attempt waits for, in words; None while it works."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """One value of one metric. MLflow tells rows apart by all four: a new time makes a second row."""
+
+    key: str
+    value: float
+    step: int
+    timestamp_ms: int
+    """Milliseconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +107,8 @@ class Failure:
     error_type: str
     message: str
     traceback: str | None = None
+    step: int | None = None
+    """The optimizer step at which it happened, where the process could tell."""
 
 
 # --- inputs and results of activities ---------------------------------------------------------------------
@@ -118,7 +135,12 @@ class TrainJob:
     resume_from: tuple[CheckpointRef, ...]
     """Known checkpoints, newest first: the first whose digest verifies is used. Empty: from step 0."""
     tracking: TrackingSpec
-    mlflow_run_id: str
+    allow_inexact: bool = False
+    """Go on with a checkpoint of another kind of machine or library, and say so in MLflow."""
+    batch_divisor: int = 1
+    """Cut each micro-batch into so many parts: the same step in less memory."""
+    lr_scale: float = 1.0
+    """Multiply every learning rate by this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +154,8 @@ class TrainResult:
     resumed_from_step: int
     train_seconds: float
     """Wall time of the last attempt."""
+    inexact: tuple[str, ...] = ()
+    """What makes this result another than that of an undisturbed run, one sentence each; normally empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +165,6 @@ class EvaluateJob:
     spec_key: str
     snapshot: SnapshotRef
     checkpoint: CheckpointRef
-    tracking: TrackingSpec
-    mlflow_run_id: str
-    timestamp_ms: int
-    """The time under which metrics are logged: fixed by the workflow, so that a retry adds no second row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +200,9 @@ class OpenRunJob:
 
     tracking: TrackingSpec
     identity: str
+    """The run's id; the sweep's for its parent run."""
     name: str
-    parent_mlflow_run_id: str | None
+    parent_identity: str | None
     tags: dict[str, str]
     store_root: str
     spec_key: str | None
@@ -196,11 +217,23 @@ class MlflowRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """What MLflow is to be told of an evaluation."""
+
+    checkpoint: CheckpointRef
+    result: EvaluateResult
+    timestamp_ms: int
+    """The time under which metrics are logged: fixed by the workflow, so that a retry adds no second row."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloseRunJob:
-    tracking: TrackingSpec
-    mlflow_run_id: str
+    """Bring an MLflow run to its end: what it does not have yet, and then its final status."""
+
+    opening: OpenRunJob
     status: Literal["FINISHED", "FAILED", "KILLED"]
     tags: dict[str, str]
+    evaluation: EvaluationRecord | None = None
 
 
 # --- inputs, states and results of workflows --------------------------------------------------------------
@@ -237,6 +270,7 @@ class SweepOptions:
     max_attempts: int
     max_parallel: int | None
     """Runs in flight at most; None for as many as workers have slots."""
+    resume: ResumeSpec
     temporal_ui: str | None
     """Base URL of Temporal's web page with the namespace, for links."""
     code_digest: str
@@ -256,7 +290,9 @@ class TrainingInput:
     run: RunRef
     options: SweepOptions
     snapshot: SnapshotRef
-    parent_mlflow_run_id: str
+    sweep_id: str
+    attempts: tuple[Attempt, ...] = ()
+    """Those of an earlier execution, whose best checkpoint was found damaged afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +321,8 @@ class TrainingOutput:
     result: TrainResult
     attempts: tuple[Attempt, ...]
     num_checkpoints: int
-    mlflow_run_id: str
+    mlflow_run_id: str | None
+    """None where MLflow has not answered yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,9 +331,6 @@ class EvaluationInput:
     options: SweepOptions
     snapshot: SnapshotRef
     checkpoint: CheckpointRef
-    mlflow_run_id: str
-    num_attempts: int
-    """Of the training, for the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +369,10 @@ class SweepState:
     snapshots: dict[str, SnapshotRef] = field(default_factory=dict)
     """By RunRef.snapshot_request."""
     mlflow: MlflowRun | None = None
+    paused: str | None = None
+    """Why no further run is started, until somebody resumes the sweep."""
+    may_pause: bool = True
+    """It was not yet resumed after having paused by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,3 +394,5 @@ class SweepStatus:
     runs: tuple[RunState, ...]
     mlflow: MlflowRun | None
     options: SweepOptions
+    paused: str | None = None
+    """Why no further run is started; None where runs are."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.codec import fetch_spec, from_json
-from bertpar.errors import BertparError, OutOfMemoryError
-from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
+from bertpar.errors import failure_of
+from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, PredictJob, SnapshotJob, TrainJob
 from bertpar.paths import home
 from bertpar.store import Store
 
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
     kind, job_file, events_fd, parent_pid = argv
     die_with(int(parent_pid))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on GPUs do not repeat
     events = os.fdopen(int(events_fd), "w", encoding="utf-8")
 
     writing = threading.Lock()
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> None:
         emit("result", run(kind, job, emit))
     except Exception as error:
         traceback.print_exc()
-        emit("failure", describe(error))
+        emit("failure", failure_of(error))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
@@ -100,16 +101,6 @@ def _tick(emit: Emit) -> None:
     while True:
         emit(TICK, None)
         time.sleep(TICK_SECONDS)
-
-
-def describe(error: Exception) -> Failure:
-    """Return `error` as it travels: under its own class's name, or OutOfMemoryError for any library's way to say so."""
-    if isinstance(error, BertparError):
-        return Failure(error_type=error.error_type(), message=str(error))
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return Failure(error_type=OutOfMemoryError.error_type(), message=text, traceback=traceback.format_exc())
-    return Failure(error_type=type(error).__name__, message=text, traceback=traceback.format_exc())
 
 
 def die_with(parent_pid: int) -> None:

@@ -15,7 +15,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from bertpar.errors import NotFoundError
 from bertpar.events import Attempt, CheckpointRef, Failure, Progress, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
-from bertpar.workflows.training import TrainingWorkflow, run_name
+from bertpar.workflows.records import run_name
+from bertpar.workflows.training import TrainingWorkflow
 
 T = TypeVar("T")
 

@@ -47,6 +47,13 @@ class Reader:
     def optional_text(self, key: str) -> str | None:
         return None if self._value(key) is None else self.text(key)
 
+    def flag(self, key: str) -> bool:
+        value = self._value(key)
+        if not isinstance(value, bool):
+            self.complain(key, "must be true or false")
+            return False
+        return value
+
     def choice(self, key: str, allowed: Sequence[str]) -> Any:
         value = self._value(key)
         if value not in allowed:

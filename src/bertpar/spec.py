@@ -92,8 +92,8 @@ class TrainerSpec:
     """Micro-batches per optimizer step."""
     eval_batch_size: int
     precision: Precision
-    num_threads: int
-    """CPU threads of the training process; part of what makes results bit for bit repeatable."""
+    num_threads: int | None
+    """CPU threads of a training process, on whose number the bits of its results depend. None: all there are."""
     max_steps: int | None
     """Optimizer steps at most; None for max_epochs alone."""
     validate_every_n_steps: int | None
@@ -136,6 +136,16 @@ class TrackingSpec:
 
     uri: str
     experiment: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeSpec:
+    """What a resumed training may do that an undisturbed one would not."""
+
+    allow_inexact: bool
+    """Go on where processor, libraries or threads are other than the checkpoint's, and say so in MLflow."""
+    nan_lr_factor: float | None
+    """Try once more after a NaN loss, from the last checkpoint, with the learning rate times this; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,7 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> Sweep
         heartbeat_timeout_seconds=sweep.temporal.heartbeat_timeout_seconds,
         max_attempts=sweep.temporal.max_attempts,
         max_parallel=sweep.max_parallel,
+        resume=sweep.resume,
         temporal_ui=temporal_ui,
         code_digest=code,
     )

@@ -12,7 +12,17 @@ from safetensors.torch import load_file
 
 from bertpar.codec import publish_spec
 from bertpar.data.snapshot import make_snapshot
-from bertpar.events import CheckpointRef, CheckpointSaved, SnapshotRef, TrainJob, TrainResult
+from bertpar.events import (
+    CheckpointRef,
+    CheckpointSaved,
+    CloseRunJob,
+    EvaluationRecord,
+    MlflowRun,
+    OpenRunJob,
+    SnapshotRef,
+    TrainJob,
+    TrainResult,
+)
 from bertpar.spec import (
     CheckpointSpec,
     DataSpec,
@@ -23,6 +33,7 @@ from bertpar.spec import (
     TrainerSpec,
 )
 from bertpar.store import Store
+from bertpar.tracking import close_run
 from bertpar.training.run import train
 
 TINY = ModelSpec(name="tiny", source="random", path="tiny")
@@ -85,7 +96,6 @@ class Lab:
     store: Store
     snapshot: SnapshotRef
     tracking: TrackingSpec
-    new_mlflow_run: Callable[[], str]
     events: list[tuple[str, Any]] = field(default_factory=list)
 
     def train(
@@ -96,9 +106,11 @@ class Lab:
         attempt: int = 1,
         resume_from: tuple[CheckpointRef, ...] = (),
         kill_at_step: int | None = None,
-        mlflow_run_id: str | None = None,
         also: Callable[[str, Any], None] = lambda kind, value: None,
+        **changes: Any,
     ) -> TrainResult:
+        """Make one attempt; `changes` are fields of its TrainJob."""
+
         def emit(kind: str, value: Any) -> None:
             self.events.append((kind, value))
             also(kind, value)
@@ -113,26 +125,34 @@ class Lab:
             attempt=attempt,
             resume_from=resume_from,
             tracking=self.tracking,
-            mlflow_run_id=mlflow_run_id or self.new_mlflow_run(),
         )
-        return train(job, self.store, emit)
+        return train(replace(job, **changes), self.store, emit)
 
     def train_with_kills(self, spec: RunSpec, run_id: str, kills: list[int]) -> TrainResult:
         """Train, dying after the checkpoint of each step in `kills`, each time going on from it."""
-        mlflow_run_id = self.new_mlflow_run()
         resume: tuple[CheckpointRef, ...] = ()
         for attempt, step in enumerate(kills, start=1):
             with pytest.raises(Killed):
-                self.train(
-                    spec,
-                    run_id,
-                    attempt=attempt,
-                    resume_from=resume,
-                    kill_at_step=step,
-                    mlflow_run_id=mlflow_run_id,
-                )
+                self.train(spec, run_id, attempt=attempt, resume_from=resume, kill_at_step=step)
             resume = (self.saved(run_id, step), *resume)
-        return self.train(spec, run_id, attempt=len(kills) + 1, resume_from=resume, mlflow_run_id=mlflow_run_id)
+        return self.train(spec, run_id, attempt=len(kills) + 1, resume_from=resume)
+
+    def opening(self, spec: RunSpec, run_id: str) -> OpenRunJob:
+        return OpenRunJob(
+            tracking=self.tracking,
+            identity=run_id,
+            name=run_id,
+            parent_identity=None,
+            tags={},
+            store_root=self.store.root,
+            spec_key=publish_spec(self.store, spec),
+            snapshot=self.snapshot,
+        )
+
+    def close(self, spec: RunSpec, run_id: str, evaluation: EvaluationRecord | None = None) -> MlflowRun:
+        """Bring the run's MLflow run to its end, as the coordinator does."""
+        job = CloseRunJob(opening=self.opening(spec, run_id), status="FINISHED", tags={}, evaluation=evaluation)
+        return close_run(job, self.store)
 
     def saved(self, run_id: str, step: int) -> CheckpointRef:
         found = [v.checkpoint for _, v in self.events if isinstance(v, CheckpointSaved)]
@@ -144,19 +164,14 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    from mlflow import MlflowClient
-
     from bertpar.paths import Home
-    from bertpar.tracking import ensure_experiment, initialise_local_database
+    from bertpar.tracking import initialise_local_database
 
     home = Home(tmp_path_factory.mktemp("home"))
     initialise_local_database(home)
     tracking = TrackingSpec(uri=home.mlflow_uri, experiment="test")
-    experiment = ensure_experiment(tracking)
     store = Store(str(home.store), home.cache)
-    snapshot = make_snapshot(SPEC.data, SPEC.model, store)
-    client = MlflowClient(tracking_uri=tracking.uri)
-    return Lab(store, snapshot, tracking, lambda: str(client.create_run(experiment).info.run_id))
+    return Lab(store, make_snapshot(SPEC.data, SPEC.model, store), tracking)
 
 
 def with_trainer(spec: RunSpec, **changes: Any) -> RunSpec:

@@ -20,7 +20,16 @@ from bertpar.errors import CorruptError, DataError, TrackingError
 from bertpar.evaluation import evaluate as evaluate_module
 from bertpar.evaluation.evaluate import evaluate
 from bertpar.evaluation.predict import parse_input, predict
-from bertpar.events import CheckpointRef, EvaluateJob, PredictJob, SnapshotRef
+from bertpar.events import (
+    CheckpointRef,
+    CloseRunJob,
+    EvaluateJob,
+    EvaluateResult,
+    EvaluationRecord,
+    OpenRunJob,
+    PredictJob,
+    SnapshotRef,
+)
 from bertpar.models import load_classifier, resolve_model
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.spec import DataSpec, RunSpec, Task, TrackingSpec
@@ -57,19 +66,28 @@ class Case:
     checkpoint: CheckpointRef
 
     def evaluate_job(self, name: str, **changes: Any) -> EvaluateJob:
-        spec = TrackingSpec(uri=self.home.mlflow_uri, experiment="test")
-        experiment = tracking.ensure_experiment(spec)
         job = EvaluateJob(
             store_root=self.store.root,
             run_id=name,
             spec_key=self.spec_key,
             snapshot=self.snapshot,
             checkpoint=self.checkpoint,
-            tracking=spec,
-            mlflow_run_id=self.mlflow.create_run(experiment).info.run_id,
-            timestamp_ms=1_700_000_000_000,
         )
         return replace(job, **changes)
+
+    def closing_job(self, name: str, result: EvaluateResult) -> CloseRunJob:
+        opening = OpenRunJob(
+            tracking=TrackingSpec(uri=self.home.mlflow_uri, experiment="test"),
+            identity=name,
+            name=name,
+            parent_identity=None,
+            tags={},
+            store_root=self.store.root,
+            spec_key=self.spec_key,
+            snapshot=self.snapshot,
+        )
+        record = EvaluationRecord(checkpoint=self.checkpoint, result=result, timestamp_ms=1_700_000_000_000)
+        return CloseRunJob(opening=opening, status="FINISHED", tags={}, evaluation=record)
 
     @property
     def mlflow(self) -> MlflowClient:
@@ -157,17 +175,15 @@ def test_predictions_belong_to_their_own_rows(single: Case) -> None:
 def test_mlflow_gets_test_metrics_artifacts_and_a_model_that_transformers_loads(single: Case) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    job = single.evaluate_job("e3")
-    result = evaluate(job, single.store, ignore)
-    run = single.mlflow.get_run(job.mlflow_run_id)
+    result = evaluate(single.evaluate_job("e3"), single.store, ignore)
+    run_id = tracking.close_run(single.closing_job("e3", result), single.store).run_id
+    run = single.mlflow.get_run(run_id)
     assert run.data.metrics == result.metrics
-    assert {"report.json", "predictions.jsonl", "confusion_matrix.png"} == single.artifacts(
-        job.mlflow_run_id, "evaluation"
-    )
-    names = single.artifacts(job.mlflow_run_id, "model")
+    assert {"report.json", "predictions.jsonl", "confusion_matrix.png"} == single.artifacts(run_id, "evaluation")
+    names = single.artifacts(run_id, "model")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not {"training_state.pt", "manifest.json"} & names
-    folder = single.mlflow.download_artifacts(job.mlflow_run_id, "model")
+    folder = single.mlflow.download_artifacts(run_id, "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = ["a good film", "boring and very long, not one good actor in it"]
@@ -185,8 +201,25 @@ def test_a_repeated_evaluation_computes_nothing_and_adds_no_row(single: Case, mo
     first = evaluate(job, single.store, ignore)
     monkeypatch.setattr(evaluate_module, "predict_logits", None)
     assert evaluate(job, single.store, ignore) == first
-    for key in first.metrics:
-        assert len(single.mlflow.get_metric_history(job.mlflow_run_id, key)) == 1
+
+
+def test_an_evaluation_that_was_logged_in_part_is_logged_to_its_end_and_once(
+    single: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = single.closing_job("e8", evaluate(single.evaluate_job("e8"), single.store, ignore))
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", _lose_connection)
+        with pytest.raises(TrackingError):
+            tracking.close_run(job, single.store)
+    run_id = tracking.close_run(job, single.store).run_id
+    assert single.mlflow.get_run(run_id).info.status == "FINISHED"
+    assert job.evaluation is not None
+    for key in job.evaluation.result.metrics:
+        assert len(single.mlflow.get_metric_history(run_id, key)) == 1
+
+
+def _lose_connection(*_: Any, **__: Any) -> None:
+    raise OSError("connection lost")
 
 
 def test_two_evaluations_of_a_checkpoint_give_the_same_bits(single: Case) -> None:
@@ -204,14 +237,6 @@ def test_a_damaged_evaluation_is_made_again_and_said_so(single: Case) -> None:
     again = evaluate(job, single.store, lambda kind, value: notes.append(value) if kind == "note" else None)
     assert again.metrics == first.metrics
     assert "predictions.jsonl" in notes[0]
-
-
-def test_what_was_computed_stays_published_when_mlflow_is_away(single: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = TrackingSpec(uri="http://127.0.0.1:9", experiment="x")
-    with pytest.raises(TrackingError):
-        evaluate(single.evaluate_job("e8", tracking=away), single.store, ignore)
-    assert single.store.find(f"runs/e8/evaluation/{single.checkpoint.digest[:16]}") is not None
 
 
 def test_another_checkpoint_than_the_reference_says_is_refused(single: Case) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bertpar.errors import PreemptedError
 from bertpar.events import CheckpointRef, CheckpointSaved, Progress, TrainResult
 from bertpar.spec import RunSpec
+from bertpar.tracking import open_run
 from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 
 
@@ -51,12 +52,11 @@ def test_a_run_killed_after_every_checkpoint_equals_the_uninterrupted_one(lab: L
 
 
 def test_metric_rows_are_the_same_once_each_after_kills(lab: Lab) -> None:
-    runs = [lab.new_mlflow_run(), lab.new_mlflow_run()]
-    lab.train(SPEC, "rows-whole", mlflow_run_id=runs[0])
-    original, lab.new_mlflow_run = lab.new_mlflow_run, lambda: runs[1]
+    for run_id in ("rows-whole", "rows-killed"):
+        open_run(lab.opening(SPEC, run_id), lab.store)
+    lab.train(SPEC, "rows-whole")
     lab.train_with_kills(SPEC, "rows-killed", [2, 4, 7, 10])
-    lab.new_mlflow_run = original
-    whole, killed = (metric_rows(lab, run) for run in runs)
+    whole, killed = (metric_rows(lab, lab.close(SPEC, run_id).run_id) for run_id in ("rows-whole", "rows-killed"))
     assert killed == whole
     assert len({(key, step) for key, step, _ in whole}) == len(whole)
     assert {"train/loss", "lr", "val/accuracy", "val/loss"} <= {key for key, _, _ in whole}

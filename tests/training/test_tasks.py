@@ -69,8 +69,7 @@ def train_and_evaluate(lab: Lab, data: DataSpec, run_id: str) -> tuple[RunSpec, 
         checkpoint=replace(SPEC.checkpoint, monitor=monitor, keep=1, every_n_steps=None),
     )
     lab = replace(lab, snapshot=make_snapshot(data, SPEC.model, lab.store))
-    mlflow_run_id = lab.new_mlflow_run()
-    trained = lab.train(spec, run_id, mlflow_run_id=mlflow_run_id)
+    trained = lab.train(spec, run_id)
     evaluated = evaluate(
         EvaluateJob(
             store_root=lab.store.root,
@@ -78,9 +77,6 @@ def train_and_evaluate(lab: Lab, data: DataSpec, run_id: str) -> tuple[RunSpec, 
             spec_key=publish_spec(lab.store, spec),
             snapshot=lab.snapshot,
             checkpoint=trained.best,
-            tracking=lab.tracking,
-            mlflow_run_id=mlflow_run_id,
-            timestamp_ms=1,
         ),
         lab.store,
         lambda kind, value: None,

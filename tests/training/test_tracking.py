@@ -22,11 +22,11 @@ from mlflow import MlflowClient
 from bertpar import tracking
 from bertpar.codec import from_json, publish_spec, to_json
 from bertpar.errors import ConfigError, TrackingError
-from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
-from bertpar.tracking import MetricRow, connection
+from bertpar.tracking import connection
 from tests.training.conftest import SPEC
 
 SNAPSHOT = SnapshotRef(
@@ -55,7 +55,7 @@ class Bench:
             tracking=self.tracking,
             identity=identity,
             name="lr=1e-05",
-            parent_mlflow_run_id=None,
+            parent_identity=None,
             tags={"lr": "1e-05", "bertpar.sweep": "s"},
             store_root=self.store.root,
             spec_key=publish_spec(self.store, spec),
@@ -66,10 +66,9 @@ class Bench:
     def open(self, identity: str, **changes: Any) -> MlflowRun:
         return tracking.open_run(self.job(identity, **changes), self.store)
 
-    def close(self, run_id: str, status: Any) -> None:
-        tracking.close_run(
-            CloseRunJob(tracking=self.tracking, mlflow_run_id=run_id, status=status, tags={"bertpar.attempt": "2"})
-        )
+    def close(self, identity: str, status: Any) -> MlflowRun:
+        job = CloseRunJob(opening=self.job(identity), status=status, tags={"bertpar.attempt": "2"})
+        return tracking.close_run(job, self.store)
 
     def runs_of(self, identity: str) -> list[Any]:
         experiment = tracking.ensure_experiment(self.tracking)
@@ -86,7 +85,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def test_an_opened_run_carries_parameters_tags_config_and_dataset(bench: Bench) -> None:
     parent = bench.open("full", spec_key=None, snapshot=None)
-    opened = bench.open("full/0", parent_mlflow_run_id=parent.run_id)
+    opened = bench.open("full/0", parent_identity="full")
     run = bench.client.get_run(opened.run_id)
     assert run.info.status == "RUNNING"
     assert run.info.run_name == "lr=1e-05"
@@ -147,8 +146,8 @@ def test_opening_a_run_again_finds_it_and_changes_nothing(bench: Bench) -> None:
 
 def test_a_failed_run_is_continued_and_a_finished_one_is_left_alone(bench: Bench) -> None:
     failed, finished = bench.open("failed"), bench.open("finished")
-    bench.close(failed.run_id, "FAILED")
-    bench.close(finished.run_id, "FINISHED")
+    bench.close("failed", "FAILED")
+    bench.close("finished", "FINISHED")
     assert bench.open("failed") == failed
     assert bench.open("finished") == finished
     assert bench.client.get_run(failed.run_id).info.status == "RUNNING"
@@ -158,13 +157,13 @@ def test_a_failed_run_is_continued_and_a_finished_one_is_left_alone(bench: Bench
 
 def test_closing_twice_keeps_the_end_time(bench: Bench) -> None:
     run = bench.open("closing")
-    bench.close(run.run_id, "KILLED")
+    bench.close("closing", "KILLED")
     end_time = bench.client.get_run(run.run_id).info.end_time
     time.sleep(0.01)
-    bench.close(run.run_id, "KILLED")
+    bench.close("closing", "KILLED")
     assert end_time is not None
     assert bench.client.get_run(run.run_id).info.end_time == end_time
-    bench.close(run.run_id, "FINISHED")
+    bench.close("closing", "FINISHED")
     assert bench.client.get_run(run.run_id).info.status == "FINISHED"
 
 

@@ -16,7 +16,7 @@ from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_base, mlflow_page, temporal_page
 from bertpar.paths import Home
 from bertpar.render import final_report
-from bertpar.spec import TrackingSpec
+from bertpar.spec import ResumeSpec, TrackingSpec
 
 OPTIONS = SweepOptions(
     store_root="store",
@@ -26,6 +26,7 @@ OPTIONS = SweepOptions(
     heartbeat_timeout_seconds=10,
     max_attempts=3,
     max_parallel=None,
+    resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
     temporal_ui="http://t:1/namespaces/default",
     code_digest="c",
 )

@@ -40,7 +40,7 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
-from bertpar.spec import TrackingSpec
+from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
 
@@ -111,6 +111,10 @@ async def snapshot_at_once(job: SnapshotJob) -> SnapshotRef:
     return SNAPSHOT
 
 
+async def mlflow_answers(job: OpenRunJob | CloseRunJob) -> None:
+    pass
+
+
 @dataclass
 class Script:
     """How the activities behave, and what they were asked to do."""
@@ -120,8 +124,11 @@ class Script:
     make_snapshot: Callable[[SnapshotJob], Awaitable[SnapshotRef]] = snapshot_at_once
     train_jobs: list[TrainJob] = field(default_factory=list)
     snapshot_jobs: list[SnapshotJob] = field(default_factory=list)
+    open_run: Callable[[OpenRunJob], Awaitable[None]] = mlflow_answers
+    close_run: Callable[[CloseRunJob], Awaitable[None]] = mlflow_answers
     opened: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
+    close_jobs: list[CloseRunJob] = field(default_factory=list)
     queues: dict[str, str] = field(default_factory=dict)
 
     def activities(self) -> list[Callable[..., object]]:
@@ -143,12 +150,16 @@ class Script:
 
         @activity.defn(name="open_run")
         async def open_run(job: OpenRunJob) -> MlflowRun:
+            await self.open_run(job)
             self.opened.append(job.identity)
             return MlflowRun(experiment_id="1", run_id=f"mlflow-{job.identity}")
 
         @activity.defn(name="close_run")
-        async def close_run(job: CloseRunJob) -> None:
-            self.closed[job.mlflow_run_id.removeprefix("mlflow-")] = job.status
+        async def close_run(job: CloseRunJob) -> MlflowRun:
+            await self.close_run(job)
+            self.close_jobs.append(job)
+            self.closed[job.opening.identity] = job.status
+            return MlflowRun(experiment_id="1", run_id=f"mlflow-{job.opening.identity}")
 
         @activity.defn(name="predict")
         async def predict(job: PredictJob) -> PredictResult:
@@ -207,6 +218,7 @@ async def running_sweep(client: Client, script: Script, **options: object) -> As
             "heartbeat_timeout_seconds": 2.0,
             "max_attempts": 3,
             "max_parallel": None,
+            "resume": ResumeSpec(allow_inexact=False, nan_lr_factor=None),
             "temporal_ui": None,
             "code_digest": "code",
             **options,

@@ -95,7 +95,6 @@ def _any_train_job(sweep_id: str) -> dict[str, object]:
         "attempt": 1,
         "resume_from": (),
         "tracking": TrackingSpec(uri="sqlite://", experiment="test"),
-        "mlflow_run_id": "m",
     }
 
 

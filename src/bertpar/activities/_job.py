@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from bertpar.codec import from_json
-from bertpar.errors import BertparError, PreemptedError, is_retryable
+from bertpar.errors import Action, BertparError, PreemptedError, action_on, failure_of
 from bertpar.events import TICK, TICK_SECONDS, Failure
 from bertpar.paths import home
 from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
@@ -25,6 +25,8 @@ from bertpar.stack.settings import visible_gpus
 T = TypeVar("T")
 
 _LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
+_MAX_FAILURES = 10
+"""Tries at one activity, where nothing says that trying again will help."""
 
 
 @cache
@@ -65,7 +67,7 @@ async def run_with_heartbeats(
     except JobFailed as error:
         raise application_error(error.failure) from error
     except BertparError as error:
-        raise _preempted_or(Failure(error_type=error.error_type(), message=str(error))) from error
+        raise _preempted_or(failure_of(error)) from error
     except asyncio.CancelledError:
         if activity.is_worker_shutdown():
             raise _preempted_or(None) from None
@@ -138,12 +140,19 @@ async def _beat(pulse: _Pulse) -> None:
 
 
 def application_error(failure: Failure) -> ApplicationError:
-    """Return `failure` as Temporal carries it: the traceback as details, retryable as errors.py decides."""
+    """Return `failure` as Temporal carries it: traceback and step as details, retried as errors.py decides.
+
+    Activities are retried without limit, so that an outage may last; what fails in itself, only so many times.
+    """
+    action = action_on(failure.error_type)
+    patient = action in (Action.AGAIN, Action.WAIT)
+    final = action in (Action.FINAL, Action.REBUILD) or activity.info().attempt >= _MAX_FAILURES
     return ApplicationError(
         failure.message,
-        *([failure.traceback] if failure.traceback else []),
+        failure.traceback,
+        failure.step,
         type=failure.error_type,
-        non_retryable=not is_retryable(failure.error_type),
+        non_retryable=final and not patient,
     )
 
 

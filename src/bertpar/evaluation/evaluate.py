@@ -1,4 +1,4 @@
-"""The score of a run's best checkpoint on the test split: published once, then told to MLflow.
+"""The score of a run's best checkpoint on the test split, published once.
 
 Shapes: N examples, C classes (1 for regression).
 """
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertpar import tracking
 from bertpar.data.snapshot import SplitData, open_split
 from bertpar.errors import CorruptError
 from bertpar.evaluation.confusion import draw_confusion_matrix
@@ -38,29 +37,17 @@ from bertpar.store import Bundle, Store
 REPORT_FILE = "report.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 CONFUSION_FILE = "confusion_matrix.png"
-_MODEL_SUFFIXES = (".json", ".safetensors")  # of a checkpoint's files: not its training state
 
 
 def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
-    """Score the checkpoint on the test split, publish the result, and log it and the model to MLflow.
-
-    Everything can be repeated: a published evaluation is taken as it is, and MLflow gets the same rows again.
+    """Score the checkpoint on the test split, and publish the result; one that is published already is taken as it is.
 
     Raises:
-        CorruptError: checkpoint, snapshot or tokenizer are missing or damaged.
-        TrackingError: MLflow cannot be reached or refuses; what was computed stays published.
+        CheckpointDamagedError, SnapshotDamagedError: checkpoint, or snapshot and tokenizer, are missing or damaged.
     """
     bundle = _find_intact(job, store, emit) or _compute(job, store, emit)
     folder = store.fetch(bundle.key, digest=bundle.digest)
     metrics: dict[str, float] = json.loads((folder / REPORT_FILE).read_bytes())["metrics"]
-    uri, run_id = job.tracking.uri, job.mlflow_run_id
-    rows = [
-        tracking.MetricRow(key=key, value=value, step=job.checkpoint.step, timestamp_ms=job.timestamp_ms)
-        for key, value in metrics.items()
-    ]
-    tracking.log_artifacts(uri, run_id, [folder / name for name in bundle.files], "evaluation")
-    _log_model(job, store)
-    tracking.log_rows(uri, run_id, rows)  # last: who sees the score finds the files too
     return EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
 
 
@@ -164,13 +151,3 @@ def _prediction_rows(
             row["text_pair"] = pair
         row["label"] = names[labels_N[i]] if names else float(labels_N[i])
         yield row | describe_output(logits_NC[i], names, label_key="predicted")
-
-
-def _log_model(job: EvaluateJob, store: Store) -> None:
-    """Log checkpoint and tokenizer as one folder that `from_pretrained` reads, without the training state."""
-    for key, suffixes in ((job.checkpoint.key, _MODEL_SUFFIXES), (job.snapshot.tokenizer_key, ("",))):
-        folder = store.fetch(key)
-        bundle = store.find(key)
-        assert bundle is not None
-        files = [folder / name for name in bundle.files if name.endswith(suffixes)]
-        tracking.log_artifacts(job.tracking.uri, job.mlflow_run_id, files, "model")

@@ -15,6 +15,7 @@ from bertpar.events import CheckpointRef, SnapshotRef
 from bertpar.models import load_tokenizer
 from bertpar.spec import RunSpec
 from bertpar.store import Store
+from bertpar.torch_setup import use_threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,7 +47,7 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
     spec = fetch_spec(store, spec_key)
     folder = store.fetch(checkpoint.key, digest=checkpoint.digest)
     tokenizer = load_tokenizer(store.fetch(snapshot.tokenizer_key))
-    torch.set_num_threads(spec.trainer.num_threads)
+    use_threads(spec.trainer.num_threads)
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     if model.config.num_labels != (num_outputs := max(1, len(snapshot.label_names))):

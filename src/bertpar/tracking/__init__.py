@@ -10,19 +10,21 @@ from bertpar.tracking.connection import (
     initialise_local_database,
 )
 from bertpar.tracking.links import compare_url, experiment_url, run_url, sweep_url
-from bertpar.tracking.rows import MetricRow, log_artifacts, log_rows
-from bertpar.tracking.runs import close_run, open_run
+from bertpar.tracking.rows import EXAMPLES_PER_SECOND, log_artifacts, log_missing_rows, log_rows
+from bertpar.tracking.runs import close_run, find_opened, open_run
 
 __all__ = [
-    "MetricRow",
+    "EXAMPLES_PER_SECOND",
     "check_reachable",
     "close_run",
     "compare_url",
     "ensure_experiment",
     "experiment_url",
+    "find_opened",
     "initialise_database",
     "initialise_local_database",
     "log_artifacts",
+    "log_missing_rows",
     "log_rows",
     "open_run",
     "resolve_uri",

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bertpar.errors import TrackingError
+from bertpar.errors import TrackingError, TrackingRefusedError
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
 from bertpar.tracking.address import check_reachable, sqlite_path, without_password
@@ -30,6 +30,9 @@ _CLIENT_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+"""What MLflow answers where asking again will not help: something was deleted, or says otherwise."""
+
 _LONGEST_REASON = 400
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has MLflow's UI show an experiment as one of training, not of language model applications."""
@@ -52,7 +55,8 @@ def mlflow_client(uri: str) -> Iterator[Any]:
         yield _client(uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise TrackingError(f"tracking.uri={without_password(uri)}: {reason or type(error).__name__}") from error
+        kind = TrackingRefusedError if getattr(error, "error_code", None) in _REFUSALS else TrackingError
+        raise kind(f"tracking.uri={without_password(uri)}: {reason or type(error).__name__}") from error
 
 
 def initialise_local_database(home: Home) -> None:
@@ -87,7 +91,8 @@ def ensure_experiment(tracking: TrackingSpec) -> str:
     """Return the id of the experiment of that name, made if need be; one for all who ask at once.
 
     Raises:
-        TrackingError: MLflow cannot be reached, or the experiment was deleted.
+        TrackingRefusedError: the experiment was deleted.
+        TrackingError: MLflow cannot be reached.
     """
     with mlflow_client(tracking.uri) as client:
         return find_or_create_experiment(client, tracking)
@@ -104,11 +109,12 @@ def find_or_create_experiment(client: Any, tracking: TrackingSpec) -> str:
             location = _artifact_location(tracking)
             return str(client.create_experiment(tracking.experiment, artifact_location=location, tags=_KIND))
         experiment = client.get_experiment_by_name(tracking.experiment)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise TrackingError(
-            f"tracking.experiment={tracking.experiment} cannot be used in MLflow at {without_password(tracking.uri)}: "
-            f"{'it cannot be created' if experiment is None else 'it is deleted there'}. "
-            "Restore it (mlflow experiments restore), or choose another name"
+    where = f"tracking.experiment={tracking.experiment} cannot be used in MLflow at {without_password(tracking.uri)}"
+    if experiment is None:
+        raise TrackingError(f"{where}: it cannot be created")
+    if experiment.lifecycle_stage != "active":
+        raise TrackingRefusedError(
+            f"{where}: it is deleted there. Restore it (mlflow experiments restore), or choose another name"
         )
     return str(experiment.experiment_id)
 

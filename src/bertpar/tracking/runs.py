@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from bertpar import faults
+from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
-from bertpar.errors import StoreError
+from bertpar.errors import StoreError, TrackingError, TrackingRefusedError
 from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
 from bertpar.tracking.connection import find_or_create_experiment, mlflow_client
+from bertpar.tracking.evaluations import log_evaluation
+from bertpar.tracking.rows import log_missing_rows
 
 IDENTITY_TAG = "bertpar.id"
 """The tag by which a run is found again."""
@@ -30,17 +34,17 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
     """Return the MLflow run of `job.identity`, RUNNING, with its tags, parameters, config.yaml and dataset.
 
     A run that is FINISHED stays as it is. Saying it again changes nothing, and two who say it at once get the
-    same run: on one host by a lock; across hosts the earliest run stays and the others are deleted.
+    same run: the first whose id is in the store (`mlflow_run_key`) stays, and others are deleted.
 
     Raises:
         CorruptError: the RunSpec is missing or damaged.
-        TrackingError: MLflow cannot be reached or refuses.
+        TrackingRefusedError: the run or its experiment was deleted in MLflow.
+        TrackingError: MLflow cannot be reached.
     """
     spec = fetch_spec(store, job.spec_key) if job.spec_key is not None else None
     # One lock for all: it also keeps two runs from adding the same experiment or dataset at once.
     with _only_one(store, "mlflow"), mlflow_client(job.tracking.uri) as client:
-        experiment_id = find_or_create_experiment(client, job.tracking)
-        run = _find_or_create(client, experiment_id, job)
+        run = _the_one_run(client, job, store)
         run_id = run.info.run_id
         if run.info.status != "FINISHED":
             if run.info.status != "RUNNING":
@@ -50,36 +54,84 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
                 _log_config(client, run_id, spec)
             if spec is not None and job.snapshot is not None:
                 _log_dataset(client, run_id, spec.data, job.snapshot)
-    return MlflowRun(experiment_id=experiment_id, run_id=run_id)
+    return MlflowRun(experiment_id=run.info.experiment_id, run_id=run_id)
 
 
-def close_run(job: CloseRunJob) -> None:
-    """Give the run its tags and its final status; a run that has that status keeps its end time.
+def mlflow_run_key(identity: str) -> str:
+    """Return the bundle in the store that names the MLflow run of `identity`, once there is one."""
+    return f"runs/{identity}/mlflow"
+
+
+def find_opened(store: Store, identity: str) -> MlflowRun | None:
+    """Return the MLflow run of `identity` if it was opened already, without asking MLflow."""
+    bundle = store.find(mlflow_run_key(identity))
+    return MlflowRun(**bundle.meta) if bundle is not None else None
+
+
+def close_run(job: CloseRunJob, store: Store) -> MlflowRun:
+    """Give the run all that it does not have yet, its tags and its final status.
+
+    That is whatever an outage or a kill kept from it: the run itself, metric rows that wait in its newest
+    checkpoint, and the evaluation with the model's files. A run that has that status already is left as it is.
 
     Raises:
-        TrackingError: MLflow cannot be reached or refuses.
+        CorruptError: what is to be logged is missing or damaged in the store.
+        TrackingRefusedError, TrackingError: as open_run.
     """
-    with mlflow_client(job.tracking.uri) as client:
-        _log_tags(client, job.mlflow_run_id, job.tags)
-        if client.get_run(job.mlflow_run_id).info.status != job.status:
-            client.set_terminated(job.mlflow_run_id, status=job.status)
+    uri = job.opening.tracking.uri
+    if (opened := find_opened(store, job.opening.identity)) is not None:
+        with mlflow_client(uri) as client:
+            if client.get_run(opened.run_id).info.status == job.status:
+                return opened
+    run = open_run(job.opening, store)
+    log_missing_rows(uri, run.run_id, waiting_rows(store, job.opening.identity))
+    if job.evaluation is not None:
+        assert job.opening.snapshot is not None
+        log_evaluation(uri, run.run_id, job.evaluation, job.opening.snapshot, store)
+    with mlflow_client(uri) as client:
+        _log_tags(client, run.run_id, job.tags)
+        client.set_terminated(run.run_id, status=job.status)
+    return run
 
 
-def _find_or_create(client: Any, experiment_id: str, job: OpenRunJob) -> Any:
+def _the_one_run(client: Any, job: OpenRunJob, store: Store) -> Any:
+    experiment_id = find_or_create_experiment(client, job.tracking)
+    opened = find_opened(store, job.identity) or _find_or_create(client, experiment_id, job, store)
+    for other in _find(client, experiment_id, job.identity):
+        # Creating is not idempotent: a client's own retry of a lost answer makes a second run, at any later time.
+        if other.info.run_id != opened.run_id:
+            client.delete_run(other.info.run_id)
+    run = client.get_run(opened.run_id)
+    if run.info.lifecycle_stage != "active":
+        raise TrackingRefusedError(
+            f"MLflow run {opened.run_id} of {job.identity} was deleted. "
+            f"Restore it: mlflow runs restore --run-id {opened.run_id}"
+        )
+    return run
+
+
+def _find_or_create(client: Any, experiment_id: str, job: OpenRunJob, store: Store) -> MlflowRun:
     found = _find(client, experiment_id, job.identity)
     if not found:
         tags = {IDENTITY_TAG: job.identity, "mlflow.source.name": "bertpar", "mlflow.source.type": "LOCAL"}
         if (page := job.tags.get(TEMPORAL_TAG)) is not None:
             # MLflow makes no links of tags. Said once: from then on the description is the user's.
             tags["mlflow.note.content"] = f"[Workflow in Temporal]({page})"
-        if job.parent_mlflow_run_id is not None:
-            tags["mlflow.parentRunId"] = job.parent_mlflow_run_id
+        if job.parent_identity is not None:
+            tags["mlflow.parentRunId"] = _parent_run_id(store, job.parent_identity)
         created = client.create_run(experiment_id, run_name=job.name, tags=tags)
-        # Creating is not idempotent: a client's own retry of a lost answer makes a second run.
+        faults.reach("mlflow.run_created")
         found = _find(client, experiment_id, job.identity) or [created]
-    for duplicate in found[1:]:
-        client.delete_run(duplicate.info.run_id)
-    return found[0]
+    chosen = MlflowRun(experiment_id=experiment_id, run_id=found[0].info.run_id)
+    store.publish(mlflow_run_key(job.identity), lambda folder: None, asdict(chosen))
+    return find_opened(store, job.identity) or chosen  # another host may have been first
+
+
+def _parent_run_id(store: Store, identity: str) -> str:
+    parent = find_opened(store, identity)
+    if parent is None:
+        raise TrackingError(f"the MLflow run of sweep {identity} is not open yet; its runs' wait for it")
+    return parent.run_id
 
 
 def _find(client: Any, experiment_id: str, identity: str) -> list[Any]:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from bertpar.errors import PreemptedError
-from bertpar.events import CheckpointRef, CheckpointSaved, Progress, TrainJob
+from bertpar.checkpoints import checkpoint_key
+from bertpar.errors import PreemptedError, StoreError
+from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, Progress, TrainJob
 from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
 from bertpar.store import Store
-from bertpar.tracking import MetricRow
+from bertpar.tracking import EXAMPLES_PER_SECOND
+from bertpar.training.fence import Fence
 from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
-from bertpar.training.plan import is_checkpoint_step, learning_rate_at
+from bertpar.training.plan import is_checkpoint_step
 from bertpar.training.selection import Validation, checkpoints_to_prune, should_stop_early
 from bertpar.training.state import TrainingState, save_checkpoint
 
 _PROGRESS_SECONDS = 0.25
+_STORAGE_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class RunRecorder(Checkpoint):
@@ -38,15 +41,20 @@ class RunRecorder(Checkpoint):
         job: TrainJob,
         spec: RunSpec,
         store: Store,
+        fence: Fence,
         state: TrainingState,
         optimizer_state: dict[str, Any] | None,
         validation_steps: Sequence[int],
         outbox: Outbox,
+        meta: Mapping[str, Any],
         emit: Emit,
     ) -> None:
         self._job = job
         self._spec = spec
         self._store = store
+        self._fence = fence
+        self._meta = meta
+        """What every checkpoint says of who made it and how."""
         self.state = state
         self._optimizer_state = optimizer_state
         """To be loaded when training starts; until then it is the optimizer's state."""
@@ -67,14 +75,14 @@ class RunRecorder(Checkpoint):
         self._outbox.post(self.state.rows)
         self.state.rows = []
         known = {checkpoint.key for checkpoint in self._job.resume_from}
+        gone = [c for c in self._job.resume_from if self._store.find(c.key) is None]  # damaged, and set aside
         for checkpoint in self.state.checkpoints:
-            if checkpoint.key not in known:
-                self._say_saved(checkpoint)
+            if checkpoint.key not in known or checkpoint is self.state.checkpoints[-1]:
+                self._say_saved(checkpoint, gone)
 
     def finish(self) -> None:
-        """Wait until every metric row is delivered."""
+        """Say that all steps are done."""
         self._report("finishing")
-        self._outbox.flush()
 
     def lacks_validation(self) -> bool:
         """Say whether the state's step is to be followed by a validation that has not been done."""
@@ -100,7 +108,7 @@ class RunRecorder(Checkpoint):
         self._window_examples += sum(len(micro_batch["labels"]) for micro_batch in batch)
         validates = step in self._validation_steps
         if validates or step % self._spec.trainer.log_every_n_steps == 0:
-            self._log_window(step, pl_module.total_steps)
+            self._log_window(pl_module.learning_rate(step))
         self._report("training", loss=loss, throttled=True)
         if self._stop_asked:
             self._leave(trainer, pl_module)
@@ -153,8 +161,12 @@ class RunRecorder(Checkpoint):
         state, new_rows = self.state, self.state.rows
         state.rows = [*self._outbox.undelivered(), *new_rows]
         optimizer = self._optimizer_state or trainer.optimizers[0].state_dict()
-        saved = save_checkpoint(self._store, self._job.run_id, self._job.attempt, state, module.model, optimizer)
+        key = checkpoint_key(self._job.run_id, self._job.attempt, state.step)
+        saved = self._wait_for_storage(
+            lambda: save_checkpoint(self._store, key, state, module.model, optimizer, self._meta)
+        )
         state.rows = []
+        self._fence.check()
         pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
         self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
@@ -162,18 +174,38 @@ class RunRecorder(Checkpoint):
             self._store.remove(checkpoint.key)
         self._outbox.post(new_rows)
 
+    def _wait_for_storage(self, save: Callable[[], CheckpointRef]) -> CheckpointRef:
+        """Return what `save` returns, once the store takes it: nothing is lost meanwhile, and everybody sees why."""
+        num_failures = 0
+        while True:
+            self._fence.check()
+            try:
+                saved = save()
+            except StoreError as error:
+                if self._stop_asked:
+                    raise PreemptedError(
+                        f"asked to stop while step {self.state.step} waits to be saved: {error}"
+                    ) from error
+                self._report("training", waiting=str(error))
+                time.sleep(_STORAGE_RETRY_SECONDS[min(num_failures, len(_STORAGE_RETRY_SECONDS) - 1)])
+                num_failures += 1
+            else:
+                if num_failures:
+                    self._report("training")
+                return saved
+
     def _say_saved(self, saved: CheckpointRef, pruned: Sequence[CheckpointRef] = ()) -> None:
         keys = tuple(checkpoint.key for checkpoint in pruned)
         self._emit("checkpoint", CheckpointSaved(checkpoint=saved, attempt=self._job.attempt, pruned=keys))
 
-    def _log_window(self, step: int, total_steps: int) -> None:
+    def _log_window(self, learning_rate: float) -> None:
         seconds = time.perf_counter() - self._window_started
         window = self.state.window
         self._add_rows(
             {
                 "train/loss": sum(window) / len(window),
-                "lr": learning_rate_at(step, total_steps, self._spec.optim),
-                "train/examples_per_second": self._window_examples / seconds,
+                "lr": learning_rate,
+                EXAMPLES_PER_SECOND: self._window_examples / seconds,
             }
         )
         self._progress.examples_per_second = self._window_examples / seconds
@@ -190,8 +222,10 @@ class RunRecorder(Checkpoint):
             MetricRow(key=key, value=value, step=self.state.step, timestamp_ms=now) for key, value in metrics.items()
         )
 
-    def _report(self, phase: Any, *, loss: float | None = None, throttled: bool = False) -> None:
-        self._progress.report(phase, self.state, loss, throttled=throttled)
+    def _report(
+        self, phase: Any, *, loss: float | None = None, throttled: bool = False, waiting: str | None = None
+    ) -> None:
+        self._progress.report(phase, self.state, loss, throttled=throttled, waiting=waiting)
 
 
 class ProgressReporter:
@@ -206,7 +240,9 @@ class ProgressReporter:
         self._started: tuple[float, int] | None = None
         self.examples_per_second: float | None = None
 
-    def report(self, phase: Any, state: TrainingState, loss: float | None, *, throttled: bool) -> None:
+    def report(
+        self, phase: Any, state: TrainingState, loss: float | None, *, throttled: bool, waiting: str | None
+    ) -> None:
         """Report `phase`; a throttled report that follows too soon is dropped."""
         self._loss = loss if loss is not None else self._loss
         now = time.monotonic()
@@ -229,5 +265,6 @@ class ProgressReporter:
                 seconds_per_step=(now - started) / (state.step - first_step) if state.step > first_step else None,
                 checkpoint_step=newest.step if newest else None,
                 metrics=state.validations[-1].metrics if state.validations else {},
+                waiting=waiting,
             ),
         )

@@ -29,12 +29,13 @@ class Classifier(pl.LightningModule):
     middle of one. `step` counts the optimizer steps done since the run began, over all attempts.
     """
 
-    def __init__(self, model: PreTrainedModel, spec: RunSpec, total_steps: int) -> None:
+    def __init__(self, model: PreTrainedModel, spec: RunSpec, total_steps: int, lr_scale: float = 1.0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.spec = spec
         self.total_steps = total_steps
+        self._lr_scale = lr_scale
         self.step = 0
         self._outputs: list[np.ndarray[Any, Any]] = []
         self._labels: list[np.ndarray[Any, Any]] = []
@@ -49,6 +50,10 @@ class Classifier(pl.LightningModule):
         ]
         return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
 
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of optimizer step `step` (from 1)."""
+        return self._lr_scale * learning_rate_at(step, self.total_steps, self.spec.optim)
+
     def training_step(self, micro_batches: list[MicroBatch], batch_idx: int) -> Tensor:
         """Do one optimizer step, and return its mean loss over all examples (float32 scalar).
 
@@ -59,7 +64,7 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(seed_at(step, self.spec.seed))  # dropout: a function of the step, not of what came before
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
-        learning_rate = learning_rate_at(step, self.total_steps, self.spec.optim)
+        learning_rate = self.learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         num_examples = sum(len(batch["labels"]) for batch in micro_batches)

@@ -7,28 +7,33 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from bertpar.errors import TrackingError
-from bertpar.tracking import MetricRow, log_rows
+from bertpar import faults
+from bertpar.errors import BertparError, StoreError, TrackingError, TrackingRefusedError
+from bertpar.events import MetricRow, TrainJob
+from bertpar.store import Store
+from bertpar.tracking import find_opened, log_missing_rows, log_rows
+from bertpar.training.fence import Fence
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Outbox:
     """Rows go in when a checkpoint holds them; `undelivered` tells what the next checkpoint must hold again.
 
-    Delivering a row twice adds nothing (tracking.log_rows), so that a resumed run just posts its checkpoint's rows.
+    What is still here when the training ends is delivered from its last checkpoint, by whoever closes the MLflow run.
     """
 
-    def __init__(self, uri: str, mlflow_run_id: str, note: Callable[[str], None]) -> None:
-        self._uri = uri
-        self._mlflow_run_id = mlflow_run_id
+    def __init__(self, job: TrainJob, store: Store, fence: Fence, note: Callable[[str], None]) -> None:
+        self._job = job
+        self._store = store
+        self._fence = fence
         self._note = note
         self._queue: queue.Queue[list[MetricRow]] = queue.Queue()
         self._lock = threading.Lock()
-        self._error: Exception | None = None
         self._undelivered: list[MetricRow] = []
-        self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
-        self._thread.start()
+        self._steps_may_repeat = job.attempt > 1
+        threading.Thread(target=self._deliver, name="outbox", daemon=True).start()
 
     def post(self, rows: Sequence[MetricRow]) -> None:
         """Queue rows that a durable checkpoint holds."""
@@ -42,32 +47,51 @@ class Outbox:
         with self._lock:
             return list(self._undelivered)
 
-    def flush(self) -> None:
-        """Wait until MLflow has every posted row, however long it is away; raises what ended the delivery."""
-        self._queue.join()
-        if self._error is not None:
-            raise self._error
+    def expect_repeated_steps(self) -> None:
+        """Be told that steps are made again whose rows MLflow may have already, under other times."""
+        self._steps_may_repeat = True
 
     def _deliver(self) -> None:
-        while True:
-            rows = self._queue.get()
-            try:
-                if self._error is None:
-                    self._log_patiently(rows)
-                    with self._lock:
-                        del self._undelivered[: len(rows)]
-            except Exception as error:  # raised by flush: this thread has nobody to tell
-                self._error = error
-            finally:
-                self._queue.task_done()
+        try:
+            mlflow_run_id = self._wait_until_opened()
+            while True:
+                rows = self._queue.get()
+                self._log_patiently(mlflow_run_id, rows)
+                faults.reach("metrics.logged")
+                with self._lock:
+                    del self._undelivered[: len(rows)]
+        except BertparError as error:  # the rows stay in the checkpoints; whoever closes the run tells of it
+            self._note(f"metric rows are no longer delivered: {error}")
 
-    def _log_patiently(self, rows: Sequence[MetricRow]) -> None:
+    def _wait_until_opened(self) -> str:
+        while True:
+            try:
+                if (opened := find_opened(self._store, self._job.run_id)) is not None:
+                    return opened.run_id
+            except StoreError as error:
+                self._note(f"metric rows wait for the store: {error}")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def _log_patiently(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> None:
         num_failures = 0
         while True:
+            self._fence.check()
             try:
-                return log_rows(self._uri, self._mlflow_run_id, rows)
-            except TrackingError as error:
+                return self._log(mlflow_run_id, rows)
+            except TrackingRefusedError:
+                raise
+            except (TrackingError, StoreError) as error:
                 if num_failures == 0:
-                    self._note(f"tracking is away, rows wait: {error}")
+                    self._note(f"metric rows wait for MLflow: {error}")
                 time.sleep(_RETRY_SECONDS[min(num_failures, len(_RETRY_SECONDS) - 1)])
                 num_failures += 1
+
+    def _log(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> None:
+        uri = self._job.tracking.uri
+        if not self._steps_may_repeat:
+            return log_rows(uri, mlflow_run_id, rows)
+        there = log_missing_rows(uri, mlflow_run_id, rows)
+        for contradiction in there.contradictions:
+            self._note(f"contradiction in MLflow: {contradiction}")
+        self._steps_may_repeat = rows[-1].step <= there.newest_step
+        return None

@@ -32,6 +32,8 @@ class BatchPlan:
     accumulate: int
     max_epochs: int
     max_steps: int | None
+    batch_divisor: int = 1
+    """Into how many parts each micro-batch is cut; a step's examples stay the same."""
 
     @property
     def examples_per_step(self) -> int:
@@ -56,7 +58,8 @@ class BatchPlan:
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         start = position * self.examples_per_step
         chosen = self.permutation(epoch)[start : start + self.examples_per_step]
-        return [chosen[i : i + self.batch_size] for i in range(0, len(chosen), self.batch_size)]
+        size = math.ceil(self.batch_size / self.batch_divisor)
+        return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 
 @lru_cache(maxsize=1)
@@ -64,9 +67,17 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> Indices:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_examples)
 
 
-def plan_batches(num_examples: int, seed: int, trainer: TrainerSpec) -> BatchPlan:
+def plan_batches(num_examples: int, seed: int, trainer: TrainerSpec, batch_divisor: int = 1) -> BatchPlan:
     """Return the plan of a run over `num_examples` training examples."""
-    return BatchPlan(num_examples, seed, trainer.batch_size, trainer.accumulate, trainer.max_epochs, trainer.max_steps)
+    return BatchPlan(
+        num_examples=num_examples,
+        seed=seed,
+        batch_size=trainer.batch_size,
+        accumulate=trainer.accumulate,
+        max_epochs=trainer.max_epochs,
+        max_steps=trainer.max_steps,
+        batch_divisor=batch_divisor,
+    )
 
 
 def learning_rate_at(step: int, total_steps: int, optim: OptimSpec) -> float:

@@ -3,92 +3,167 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
-import torch
 from transformers.utils.logging import disable_progress_bar
 
+from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import open_split
-from bertpar.errors import ConfigError
+from bertpar.errors import BertparError, ConfigError, NotANumberError, OutOfMemoryError, is_out_of_memory
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.jobs import Emit
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.spec import RunSpec
 from bertpar.store import Store
+from bertpar.torch_setup import use_threads
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.callbacks import RunRecorder
+from bertpar.training.continuity import Continuity
+from bertpar.training.fence import Fence, hold_fence
 from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
 from bertpar.training.plan import plan_batches, validation_steps
 from bertpar.training.selection import best_validation
-from bertpar.training.state import TrainingState, checkpoints_folder, find_checkpoints, restore_newest
+from bertpar.training.state import TrainingState, is_intact, restore_newest
 
 _MAX_CHECKPOINTS = 9000
 """Temporal takes 10,000 signals for one workflow execution."""
+
+_MAX_ROWS_TOLD = 8
 
 
 def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     """Train from the newest usable checkpoint, of those the workflow knows and those it was never told of, to the end.
 
     Raises:
-        NotANumberError, DataError, ModelError: final; the same attempt would fail again.
-        StoreError, TrackingError: a service is away.
+        NotANumberError, OutOfMemoryError: with the step at which it happened.
+        ConfigError, DataError, ModelError, SnapshotDamagedError: final; the same attempt would fail again.
+        InexactResumeError: this machine would not go on bit for bit.
+        SupersededError: a newer attempt has begun.
+        StoreError: the store is away.
         PreemptedError: SIGTERM asked to stop; everything up to the present step is durable.
     """
     started = time.monotonic()
     emit("progress", Progress(attempt=job.attempt, phase="starting"))
     spec = fetch_spec(store, job.spec_key)
     _configure_process(spec)
-
-    def note(text: str) -> None:
-        emit("note", text)
-
-    train_data = open_split(store, job.snapshot, "train")
-    validation_data = open_split(store, job.snapshot, "validation")
-    plan = plan_batches(len(train_data), spec.seed, spec.trainer)
-    legs = validation_steps(plan, spec.trainer)
-    _check_number_of_checkpoints(spec, plan.total_steps, len(legs))
-    store.remove_leftovers(checkpoints_folder(job.run_id))
-    tokenizer = load_tokenizer(store.fetch(job.snapshot.tokenizer_key))
-
-    model = load_classifier(
-        spec.model,
-        resolve_model(spec.model),
-        num_labels=max(1, len(job.snapshot.label_names)),
-        label_names=job.snapshot.label_names,
-        task=job.snapshot.task,
-        seed=spec.seed,
-    )
-    module = Classifier(model, spec, plan.total_steps)
-    candidates = find_checkpoints(store, job.run_id, job.resume_from)
-    state, optimizer_state = restore_newest(store, candidates, model, note)
-    resumed_from = module.step = state.step
-    outbox = Outbox(job.tracking.uri, job.mlflow_run_id, note)
-    recorder = RunRecorder(job, spec, store, state, optimizer_state, legs, outbox, emit)
-    recorder.catch_up()
-    validation = EvaluationBatches(
-        validation_data, spec.trainer.eval_batch_size, tokenizer.pad_token_id, job.snapshot.task
-    )
-    if recorder.lacks_validation():  # the attempt before left between a step and its validation
-        _trainer(recorder, num_legs=1).validate(module, validation, verbose=False)
-    remaining = [end for end in legs if end > state.step]
-    if remaining and not recorder.stopped_early():
-        steps = PlannedSteps(train_data, plan, legs, state.step, tokenizer.pad_token_id, job.snapshot.task)
-        _trainer(recorder, num_legs=len(remaining)).fit(module, steps, validation)
-    recorder.finish()
-    best = best_validation(state.validations, spec.checkpoint)
+    with hold_fence(store, job.run_id, job.attempt) as fence:
+        attempt = _Attempt(job, spec, store, fence, emit)
+        candidates = find_checkpoints(store, job.run_id, job.resume_from)
+        resumed_from = None
+        while True:
+            state = attempt.go_on_from(candidates)
+            resumed_from = attempt.started_at if resumed_from is None else resumed_from
+            best = best_validation(state.validations, spec.checkpoint)
+            best_checkpoint = _checkpoint_of(state, best.step)
+            if is_intact(store, best_checkpoint, attempt.note):
+                break
+            # the same steps make the same checkpoint again
+            candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < best.step]
     return TrainResult(
-        total_steps=plan.total_steps,
-        stopped_early=state.step < plan.total_steps,
-        best=_checkpoint_of(state, best.step),
+        total_steps=attempt.plan.total_steps,
+        stopped_early=state.step < attempt.plan.total_steps,
+        best=best_checkpoint,
         last=_checkpoint_of(state, state.step),
         metrics=best.metrics,
         resumed_from_step=resumed_from,
         train_seconds=time.monotonic() - started,
+        inexact=tuple(state.inexact),
     )
+
+
+class _Attempt:
+    """What all of an attempt's goes at the run share: its data, its plan, and who is told."""
+
+    def __init__(self, job: TrainJob, spec: RunSpec, store: Store, fence: Fence, emit: Emit) -> None:
+        self._job = job
+        self._spec = spec
+        self._store = store
+        self._fence = fence
+        self._emit = emit
+        self._train_data = open_split(store, job.snapshot, "train")
+        self._validation_data = open_split(store, job.snapshot, "validation")
+        self.plan = plan_batches(len(self._train_data), spec.seed, spec.trainer, job.batch_divisor)
+        self._legs = validation_steps(self.plan, spec.trainer)
+        _check_number_of_checkpoints(spec, self.plan.total_steps, len(self._legs))
+        store.remove_leftovers(checkpoints_folder(job.run_id))
+        self._pad_token_id = load_tokenizer(store.fetch(job.snapshot.tokenizer_key)).pad_token_id
+        self._outbox = Outbox(job, store, fence, self.note)
+        self._continuity = Continuity(job, spec)
+        self.started_at = 0
+        """Steps done when it last began."""
+
+    def note(self, text: str) -> None:
+        self._emit("note", text)
+
+    def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
+        """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
+        job, spec = self._job, self._spec
+        model = load_classifier(
+            spec.model,
+            resolve_model(spec.model),
+            num_labels=max(1, len(job.snapshot.label_names)),
+            label_names=job.snapshot.label_names,
+            task=job.snapshot.task,
+            seed=spec.seed,
+        )
+        state, optimizer_state = restore_newest(self._store, candidates, model, self.note)
+        self._continuity.check(self._store, state)
+        module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
+        self.started_at = module.step = state.step
+        meta = self._continuity.meta()
+        recorder = RunRecorder(
+            job, spec, self._store, self._fence, state, optimizer_state, self._legs, self._outbox, meta, self._emit
+        )
+        if state.step < max((c.step for c in candidates), default=0):
+            self._outbox.expect_repeated_steps()
+        recorder.catch_up()
+        with self._explaining_failures(module):
+            self._fit(module, recorder)
+        recorder.finish()
+        return state
+
+    def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
+        task, state = self._job.snapshot.task, recorder.state
+        validation = EvaluationBatches(
+            self._validation_data, self._spec.trainer.eval_batch_size, self._pad_token_id, task
+        )
+        if recorder.lacks_validation():  # the attempt before left between a step and its validation
+            _trainer(recorder, num_legs=1).validate(module, validation, verbose=False)
+        remaining = [end for end in self._legs if end > state.step]
+        if remaining and not recorder.stopped_early():
+            steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, self._pad_token_id, task)
+            _trainer(recorder, num_legs=len(remaining)).fit(module, steps, validation)
+
+    @contextmanager
+    def _explaining_failures(self, module: Classifier) -> Iterator[None]:
+        """Let failures of a step say which step, and of which examples."""
+        try:
+            yield
+        except NotANumberError as error:
+            raise _at_step(NotANumberError(f"{error} {self._examples_of(module.step + 1)}"), module) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = math.ceil(self._spec.trainer.batch_size / self.plan.batch_divisor)
+            text = f"step {module.step + 1}, micro-batches of {size}: {error}. Lower trainer.batch_size, and raise "
+            raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module) from error
+
+    def _examples_of(self, step: int) -> str:
+        row_ids = [self._train_data.row_id(int(i)) for part in self.plan.micro_batches(step) for i in part]
+        more = "" if len(row_ids) <= _MAX_ROWS_TOLD else f" and {len(row_ids) - _MAX_ROWS_TOLD} more"
+        return f"(its examples: rows {', '.join(row_ids[:_MAX_ROWS_TOLD])}{more})"
+
+
+def _at_step(error: BertparError, module: Classifier) -> BertparError:
+    error.step = module.step + 1
+    return error
 
 
 def _check_number_of_checkpoints(spec: RunSpec, total_steps: int, num_validations: int) -> None:
@@ -123,9 +198,7 @@ def _checkpoint_of(state: TrainingState, step: int) -> CheckpointRef:
 
 def _configure_process(spec: RunSpec) -> None:
     """Fix everything about this process that the bits of the result depend on."""
-    torch.set_num_threads(spec.trainer.num_threads)
-    if torch.get_num_interop_threads() != 1:  # can be set once in a process
-        torch.set_num_interop_threads(1)
+    use_threads(spec.trainer.num_threads)
     disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -6,7 +6,7 @@ optimizer's moments, the step, and what has been measured and not yet delivered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from bertpar.checkpoints import read_rows, reference_to, write_rows
 from bertpar.errors import CorruptError
-from bertpar.events import CheckpointRef
-from bertpar.store import Bundle, Store
-from bertpar.tracking import MetricRow
+from bertpar.events import CheckpointRef, MetricRow
+from bertpar.store import Store
 from bertpar.training.selection import Validation
 
 STATE_FILE = "training_state.pt"
@@ -36,54 +36,27 @@ class TrainingState:
     """Losses of the steps since the last logged row."""
     rows: list[MetricRow] = field(default_factory=list)
     """Metric rows that the tracking server may not have: they are logged (again) after this checkpoint."""
+    inexact: list[str] = field(default_factory=list)
+    """What made the run another than an undisturbed one, one sentence each."""
 
 
 def save_checkpoint(
     store: Store,
-    run_id: str,
-    attempt: int,
+    key: str,
     state: TrainingState,
     model: PreTrainedModel,
     optimizer: dict[str, Any],
+    meta: Mapping[str, Any],
 ) -> CheckpointRef:
     """Make the present state durable, with the optimizer's, and return the reference to resume it by."""
     metrics = state.validations[-1].metrics if state.validations and state.validations[-1].step == state.step else {}
-    key = f"{checkpoints_folder(run_id)}/attempt-{attempt}/step-{state.step:08d}"
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder)
         torch.save({"optimizer": optimizer, "state": _as_plain(state)}, folder / STATE_FILE)
+        write_rows(folder, state.rows)
 
-    meta = {"step": state.step, "attempt": attempt, "metrics": metrics}
-    return _reference(store.publish(key, fill, meta))
-
-
-def checkpoints_folder(run_id: str) -> str:
-    """Return where in the store the checkpoints of all attempts at a run lie."""
-    return f"runs/{run_id}/checkpoints"
-
-
-def find_checkpoints(store: Store, run_id: str, known: Sequence[CheckpointRef]) -> list[CheckpointRef]:
-    """Return `known` and every other committed checkpoint of the run, newest first.
-
-    The store may have more than the workflow knows: an attempt can die between a commit and its signal.
-    """
-    found = {checkpoint.key: checkpoint for checkpoint in known}
-    for key in store.list(checkpoints_folder(run_id)):
-        if key not in found and (bundle := store.find(key)) is not None:
-            found[key] = _reference(bundle)
-    return sorted(found.values(), key=lambda c: (c.step, c.attempt), reverse=True)
-
-
-def _reference(bundle: Bundle) -> CheckpointRef:
-    return CheckpointRef(
-        key=bundle.key,
-        digest=bundle.digest,
-        step=bundle.meta["step"],
-        attempt=bundle.meta["attempt"],
-        num_bytes=bundle.num_bytes,
-        metrics=bundle.meta["metrics"],
-    )
+    return reference_to(store.publish(key, fill, {"step": state.step, "metrics": metrics, **meta}))
 
 
 def restore_newest(
@@ -104,7 +77,7 @@ def restore_newest(
             note(f"checkpoint of step {candidate.step} is not usable, trying the one before: {error}")
             continue
         model.load_state_dict(load_file(folder / "model.safetensors"))
-        state = _from_plain(saved["state"])
+        state = _from_plain(saved["state"], read_rows(folder))
         assert state.step == candidate.step
         state = replace(state, checkpoints=[*state.checkpoints, candidate])
         return state, saved["optimizer"]
@@ -112,14 +85,27 @@ def restore_newest(
 
 
 def _as_plain(state: TrainingState) -> dict[str, Any]:
-    return asdict(state)
+    plain = asdict(state)
+    del plain["rows"]  # in a file of their own
+    return plain
 
 
-def _from_plain(plain: dict[str, Any]) -> TrainingState:
+def _from_plain(plain: dict[str, Any], rows: list[MetricRow]) -> TrainingState:
     return TrainingState(
         step=plain["step"],
         validations=[Validation(**v) for v in plain["validations"]],
         checkpoints=[CheckpointRef(**c) for c in plain["checkpoints"]],
         window=plain["window"],
-        rows=[MetricRow(**r) for r in plain["rows"]],
+        rows=rows,
+        inexact=plain["inexact"],
     )
+
+
+def is_intact(store: Store, checkpoint: CheckpointRef, note: Callable[[str], None]) -> bool:
+    """Say whether the checkpoint is there with the digest that it had."""
+    try:
+        store.fetch(checkpoint.key, digest=checkpoint.digest)
+    except CorruptError as error:
+        note(f"checkpoint of step {checkpoint.step} is not usable, it is made again: {error}")
+        return False
+    return True

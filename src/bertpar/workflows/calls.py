@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
+    from bertpar.errors import SnapshotDamagedError
     from bertpar.events import (
         CloseRunJob,
         EvaluateJob,
@@ -23,15 +26,20 @@ with workflow.unsafe.imports_passed_through():
         TrainJob,
         TrainResult,
     )
-    from bertpar.workflows.failures import LIMITED, ONCE, PATIENT
+    from bertpar.workflows.failures import ONCE, PATIENT, describe_failure
+
+T = TypeVar("T")
+
+_LONGEST_JOB = timedelta(days=7)
+_LONGEST_ATTEMPT = timedelta(days=365)
+_MAX_REBUILDS = 3
+"""Of one snapshot, for one piece of work: damage again and again is no accident."""
 
 _TRACKING_CALL: dict[str, Any] = {
-    "start_to_close_timeout": timedelta(minutes=10),
+    "start_to_close_timeout": _LONGEST_JOB,  # a model is copied in it; a lost worker is noticed by its heartbeat
     "heartbeat_timeout": timedelta(seconds=10),
     "retry_policy": PATIENT,
 }
-_LONGEST_JOB = timedelta(days=7)
-_LONGEST_ATTEMPT = timedelta(days=365)
 
 
 async def open_run(job: OpenRunJob) -> MlflowRun:
@@ -46,28 +54,56 @@ async def open_run(job: OpenRunJob) -> MlflowRun:
     return run
 
 
-async def close_run(job: CloseRunJob) -> None:
-    """Give an MLflow run its final status, waiting for MLflow as long as it takes."""
-    await workflow.execute_activity(
+async def close_run(job: CloseRunJob) -> MlflowRun:
+    """Bring an MLflow run to its end, waiting for MLflow as long as it takes."""
+    run: MlflowRun = await workflow.execute_activity(
         "close_run",
         job,
+        result_type=MlflowRun,
         **_TRACKING_CALL,
-        summary=job.status,
+        summary=f"{job.opening.name} {job.status}",
     )
+    return run
 
 
-async def make_snapshot(job: SnapshotJob, options: SweepOptions) -> SnapshotRef:
+async def make_snapshot(job: SnapshotJob, heartbeat_timeout_seconds: float) -> SnapshotRef:
     """Find or make the snapshot of a run's data."""
     snapshot: SnapshotRef = await workflow.execute_activity(
         "make_snapshot",
         job,
         result_type=SnapshotRef,
         start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=_heartbeat(options.heartbeat_timeout_seconds),
-        retry_policy=LIMITED,
+        heartbeat_timeout=_heartbeat(heartbeat_timeout_seconds),
+        retry_policy=PATIENT,
         summary="dataset",
     )
     return snapshot
+
+
+async def with_whole_snapshot(
+    work: Callable[[], Awaitable[T]], snapshot: SnapshotRef, making: SnapshotJob, heartbeat_timeout_seconds: float
+) -> T:
+    """Return what `work` returns; where it finds the snapshot damaged, have that made again, and try again.
+
+    Raises:
+        ApplicationError: SnapshotDamagedError, where the source no longer gives this snapshot.
+    """
+    num_rebuilds = 0
+    while True:
+        try:
+            return await work()
+        except ActivityError as error:
+            is_damage = describe_failure(error).error_type == SnapshotDamagedError.error_type()
+            if not is_damage or num_rebuilds == _MAX_REBUILDS:
+                raise
+        num_rebuilds += 1
+        made = await make_snapshot(making, heartbeat_timeout_seconds)
+        if made != snapshot:
+            raise ApplicationError(
+                f"{snapshot.key} is damaged and cannot be made again: its source has changed, and now gives {made.key}",
+                type=SnapshotDamagedError.error_type(),
+                non_retryable=True,
+            )
 
 
 async def train(job: TrainJob, options: SweepOptions) -> TrainResult:
@@ -94,7 +130,7 @@ async def evaluate(job: EvaluateJob, options: SweepOptions) -> EvaluateResult:
         result_type=EvaluateResult,
         start_to_close_timeout=_LONGEST_JOB,
         heartbeat_timeout=_heartbeat(options.heartbeat_timeout_seconds),
-        retry_policy=LIMITED,
+        retry_policy=PATIENT,
         summary=f"test split, checkpoint of step {job.checkpoint.step}",
     )
     return result
@@ -108,7 +144,7 @@ async def predict(job: PredictJob, heartbeat_timeout_seconds: float) -> PredictR
         result_type=PredictResult,
         start_to_close_timeout=_LONGEST_JOB,
         heartbeat_timeout=_heartbeat(heartbeat_timeout_seconds),
-        retry_policy=LIMITED,
+        retry_policy=PATIENT,
         summary=f"checkpoint of step {job.checkpoint.step}",
     )
     return result

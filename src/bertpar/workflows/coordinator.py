@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
-from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import (
         TERMINAL,
         CloseRunJob,
-        EvaluationInput,
         Failure,
-        MlflowRun,
-        OpenRunJob,
         RunBatch,
         RunRef,
         RunState,
@@ -28,13 +24,12 @@ with workflow.unsafe.imports_passed_through():
         SweepState,
         SweepStatus,
         SweepSummary,
-        TrainingInput,
     )
     from bertpar.workflows import calls
-    from bertpar.workflows.evaluation import EvaluationWorkflow
-    from bertpar.workflows.failures import cancel_requested, describe_failure
-    from bertpar.workflows.planning import all_done, leaderboard, next_starts, rank, sweep_outcome
-    from bertpar.workflows.training import TrainingWorkflow, run_name
+    from bertpar.workflows.failures import cancel_requested, describe_failure, last_frame
+    from bertpar.workflows.one_run import OneRun
+    from bertpar.workflows.planning import all_done, common_failure, leaderboard, next_starts, sweep_outcome
+    from bertpar.workflows.records import closing_of_sweep, opening_of_sweep
 
 _IDLE_GRACE = timedelta(minutes=10)
 """How long a sweep that is not closed waits for another batch after its last run."""
@@ -53,12 +48,18 @@ class CoordinatorWorkflow:
         self._sweep = state
         self._runs: dict[int, RunState] = {r.run.index: r for r in state.runs}
         self._closed = state.closed
+        self._paused = state.paused
+        self._may_pause = state.may_pause
         self._mlflow = state.mlflow
-        self._mlflow_opening: asyncio.Future[MlflowRun] | None = None
+        self._mlflow_opening: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        """Runs that are being computed. A cancellation cancels them."""
+        self._closings: dict[int, asyncio.Task[None]] = {}
+        """Runs of which MLflow is being told. What is finished stays: a cancellation waits for them."""
         self._snapshots: dict[str, asyncio.Future[SnapshotRef]] = {}
         self._known_snapshots = dict(state.snapshots)
         self._cancelled = False
+        self._ended = False
         self._bug: Exception | None = None
 
     @workflow.run
@@ -66,15 +67,14 @@ class CoordinatorWorkflow:
         """Return how it went once every run has ended; failed runs do not fail the sweep's workflow."""
         try:
             await self._serve()
-            await self._finish_opening()
         except BaseException as error:
             if not (is_cancelled_exception(error) or cancel_requested()):
                 raise
             self._cancelled = True
             await asyncio.shield(self._cancel_runs())
             raise
-        if self._mlflow is not None:
-            await self._close_parent("FINISHED" if self._outcome() == "completed" else "FAILED")
+        await self._close_parent("FINISHED" if sweep_outcome(self._runs.values()) == "completed" else "FAILED")
+        self._ended = True
         return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._runs))
 
     # --- updates, signals, queries ------------------------------------------------------------------------
@@ -100,6 +100,17 @@ class CoordinatorWorkflow:
         """Say that no batch follows."""
         self._closed = True
 
+    @workflow.update
+    def resume(self) -> None:
+        """Start runs again after a pause; the sweep does not pause by itself a second time."""
+        self._paused = None
+        self._may_pause = False
+
+    @resume.validator
+    def _refuse_if_not_paused(self) -> None:
+        if self._paused is None:
+            raise ApplicationError(f"sweep {self._sweep.sweep_id} is not paused")
+
     @workflow.query
     def status(self) -> SweepStatus:
         """Return every run's state as the coordinator knows it."""
@@ -110,6 +121,7 @@ class CoordinatorWorkflow:
             runs=tuple(self._runs[index] for index in sorted(self._runs)),
             mlflow=self._mlflow,
             options=self._sweep.options,
+            paused=self._paused,
         )
 
     @workflow.query
@@ -125,10 +137,11 @@ class CoordinatorWorkflow:
                 raise self._bug
             if workflow.info().is_continue_as_new_suggested():
                 await self._continue_as_new()
-            for index in next_starts(self._runs.values(), self._limit()):
+            for index in self._next_starts():
+                self._open_parent()
                 self._update(index, status="preparing")
                 self._tasks[index] = asyncio.create_task(self._carry_out(index))
-            if all_done(self._runs.values()) and not self._tasks:
+            if self._is_idle():
                 if self._closed or not await self._another_batch():
                     return
                 continue
@@ -137,10 +150,17 @@ class CoordinatorWorkflow:
     def _wants_attention(self) -> bool:
         return (
             self._bug is not None
-            or bool(next_starts(self._runs.values(), self._limit()))
-            or (all_done(self._runs.values()) and not self._tasks)
+            or bool(self._next_starts())
+            or self._is_idle()
             or workflow.info().is_continue_as_new_suggested()
         )
+
+    def _next_starts(self) -> list[int]:
+        limit = self._sweep.options.max_parallel or _MAX_IN_FLIGHT
+        return [] if self._paused is not None else next_starts(self._runs.values(), limit)
+
+    def _is_idle(self) -> bool:
+        return all_done(self._runs.values()) and not self._tasks and not self._closings
 
     async def _another_batch(self) -> bool:
         try:
@@ -153,7 +173,9 @@ class CoordinatorWorkflow:
 
     async def _continue_as_new(self) -> None:
         # Continuing as new would terminate running children: let them end first, start no others.
-        await workflow.wait_condition(lambda: not self._tasks and workflow.all_handlers_finished())
+        await workflow.wait_condition(
+            lambda: not self._tasks and not self._closings and workflow.all_handlers_finished()
+        )
         workflow.continue_as_new(
             replace(
                 self._sweep,
@@ -161,6 +183,8 @@ class CoordinatorWorkflow:
                 closed=self._closed,
                 snapshots=self._known_snapshots,
                 mlflow=self._mlflow,
+                paused=self._paused,
+                may_pause=self._may_pause,
             )
         )
 
@@ -169,81 +193,48 @@ class CoordinatorWorkflow:
             task.cancel()
         await workflow.wait_condition(lambda: not self._tasks)
         for index, state in self._runs.items():
-            if state.status not in TERMINAL:
+            if state.status not in (*TERMINAL, "reporting"):
                 self._update(index, status="cancelled")
-        await self._finish_opening()
-        if self._mlflow is not None:
-            await self._close_parent("KILLED")
-
-    async def _finish_opening(self) -> None:
-        """Wait for an MLflow run that is being opened: one that nobody closes would stay RUNNING."""
-        if self._mlflow is None and self._mlflow_opening is not None:
-            with suppress(ActivityError):
-                self._mlflow = await self._mlflow_opening
+        await workflow.wait_condition(lambda: not self._closings)
+        await self._close_parent("KILLED")
+        self._ended = True
 
     # --- one run ------------------------------------------------------------------------------------------
 
     async def _carry_out(self, index: int) -> None:
+        run = self._runs[index].run
+        one = OneRun(run, self._sweep.sweep_id, self._sweep.options, partial(self._update, index))
         try:
-            await self._prepare_train_evaluate(index)
+            closing = await one.carry_out(self._snapshot(run))
+            self._close(index, closing)
         except (FailureError, asyncio.CancelledError) as error:
-            if is_cancelled_exception(error):
+            cancelled = is_cancelled_exception(error)
+            if cancelled:
                 self._update(index, status="cancelled")
             else:
                 self._fail(index, describe_failure(error))
+            if one.snapshot is not None:
+                self._close(index, one.closing("KILLED" if cancelled else "FAILED"))
         except Exception as error:  # a bug of ours: it fails the workflow task, which waits for better code
             self._bug = error
         finally:
             del self._tasks[index]
 
-    async def _prepare_train_evaluate(self, index: int) -> None:
-        run, options = self._runs[index].run, self._sweep.options
-        parent, snapshot = await asyncio.gather(self._parent(), self._snapshot(run))
-        self._update(index, status="training")
-        trained = await workflow.execute_child_workflow(
-            TrainingWorkflow.run,
-            TrainingInput(run=run, options=options, snapshot=snapshot, parent_mlflow_run_id=parent.run_id),
-            id=f"{run.run_id}/train",
-            static_summary=f"train {run_name(run.swept, run.index)}",
-            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        self._update(
-            index,
-            status="evaluating",
-            mlflow_run_id=trained.mlflow_run_id,
-            attempt=len(trained.attempts),
-            num_checkpoints=trained.num_checkpoints,
-            step=trained.result.last.step,
-            total_steps=trained.result.total_steps,
-            metrics=trained.result.metrics,
-            best=trained.result.best,
-        )
-        if cancel_requested():  # the training ended well in the very moment of the cancellation
-            await asyncio.shield(self._close_run(trained.mlflow_run_id))
-            raise asyncio.CancelledError
-        evaluated = await workflow.execute_child_workflow(
-            EvaluationWorkflow.run,
-            EvaluationInput(
-                run=run,
-                options=options,
-                snapshot=snapshot,
-                checkpoint=trained.result.best,
-                mlflow_run_id=trained.mlflow_run_id,
-                num_attempts=len(trained.attempts),
-            ),
-            id=f"{run.run_id}/eval",
-            static_summary=f"evaluate {run_name(run.swept, run.index)}",
-            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-        )
-        self._update(index, status="completed", metrics=trained.result.metrics | evaluated.metrics)
+    def _close(self, index: int, job: CloseRunJob) -> None:
+        self._closings[index] = asyncio.create_task(self._tell_mlflow(index, job))
 
-    async def _parent(self) -> MlflowRun:
-        """Return the sweep's own MLflow run, opened once, while the first data is prepared."""
-        if self._mlflow is None:
-            if self._mlflow_opening is None:
-                self._mlflow_opening = asyncio.ensure_future(self._open_parent())
-            self._mlflow = await asyncio.shield(self._mlflow_opening)
-        return self._mlflow
+    async def _tell_mlflow(self, index: int, job: CloseRunJob) -> None:
+        try:
+            mlflow_run = await calls.close_run(job)
+            self._update(index, mlflow_run_id=mlflow_run.run_id)
+            if job.status == "FINISHED":
+                self._update(index, status="completed")
+        except FailureError as error:
+            self._fail(index, describe_failure(error))
+        except Exception as error:
+            self._bug = error
+        finally:
+            del self._closings[index]
 
     async def _snapshot(self, run: RunRef) -> SnapshotRef:
         """Return the run's snapshot; runs that share one share its one activity too."""
@@ -251,63 +242,51 @@ class CoordinatorWorkflow:
         if request in self._known_snapshots:
             return self._known_snapshots[request]
         if request not in self._snapshots:
-            self._snapshots[request] = asyncio.ensure_future(self._make_snapshot(run))
+            options = self._sweep.options
+            job = SnapshotJob(store_root=options.store_root, spec_key=run.spec_key)
+            making = calls.make_snapshot(job, options.heartbeat_timeout_seconds)
+            self._snapshots[request] = asyncio.ensure_future(making)
         snapshot = await asyncio.shield(self._snapshots[request])  # a cancelled run must not cancel its siblings'
         self._known_snapshots[request] = snapshot
         return snapshot
 
-    async def _make_snapshot(self, run: RunRef) -> SnapshotRef:
-        options = self._sweep.options
-        return await calls.make_snapshot(SnapshotJob(store_root=options.store_root, spec_key=run.spec_key), options)
+    # --- the sweep's own MLflow run -----------------------------------------------------------------------
+
+    def _open_parent(self) -> None:
+        """Have the parent run opened, if that is not so; nothing waits for it."""
+        if self._mlflow is None and self._mlflow_opening is None:
+            self._mlflow_opening = asyncio.create_task(self._open_parent_patiently())
+
+    async def _open_parent_patiently(self) -> None:
+        try:
+            self._mlflow = await calls.open_run(opening_of_sweep(self._sweep.sweep_id, self._sweep.options))
+        except ActivityError as error:  # told again, and by every run, when they are closed
+            workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
+
+    async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        if self._mlflow is None and self._mlflow_opening is None:
+            return  # no run ever began
+        if self._mlflow_opening is not None:
+            self._mlflow_opening.cancel()  # closing does what is missing
+        opening = opening_of_sweep(self._sweep.sweep_id, self._sweep.options)
+        try:
+            self._mlflow = await calls.close_run(closing_of_sweep(opening, status, self._runs.values()))
+        except ActivityError as error:  # MLflow refuses for good, which the runs have told: their results stand
+            workflow.logger.error("the sweep's MLflow run stays open: %s", describe_failure(error).message)
 
     # --- bookkeeping --------------------------------------------------------------------------------------
 
-    def _limit(self) -> int:
-        return self._sweep.options.max_parallel or _MAX_IN_FLIGHT
-
     def _outcome(self) -> Literal["running", "completed", "failed", "cancelled"]:
+        if not self._ended:
+            return "running"
         return "cancelled" if self._cancelled else sweep_outcome(self._runs.values())
 
     def _fail(self, index: int, failure: Failure) -> None:
         workflow.logger.error("run %s failed: %s", index, failure.message)
-        self._update(index, status="failed", failure=replace(failure, traceback=None))
+        self._update(index, status="failed", failure=replace(failure, traceback=last_frame(failure.traceback)))
+        if self._may_pause and (common := common_failure(self._runs.values())) is not None:
+            self._paused = f"the first runs failed alike, with {common.error_type}: {common.message.splitlines()[0]}"
 
     def _update(self, index: int, **changes: Any) -> None:
         self._runs[index] = replace(self._runs[index], **changes)
-        self._show()
-
-    def _show(self) -> None:
         workflow.set_current_details(leaderboard(self._runs.values()))
-
-    async def _open_parent(self) -> MlflowRun:
-        options = self._sweep.options
-        tags = {"bertpar.sweep": self._sweep.sweep_id, "bertpar.workflow_id": workflow.info().workflow_id}
-        if options.temporal_ui:
-            tags["bertpar.temporal_url"] = f"{options.temporal_ui}/workflows/{workflow.info().workflow_id}"
-        return await calls.open_run(
-            OpenRunJob(
-                tracking=options.tracking,
-                identity=self._sweep.sweep_id,
-                name=self._sweep.sweep_id,
-                parent_mlflow_run_id=None,
-                tags=tags,
-                store_root=options.store_root,
-                spec_key=None,
-            )
-        )
-
-    async def _close_run(self, mlflow_run_id: str) -> None:
-        tracking = self._sweep.options.tracking
-        await calls.close_run(CloseRunJob(tracking=tracking, mlflow_run_id=mlflow_run_id, status="KILLED", tags={}))
-
-    async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        assert self._mlflow is not None
-        best = next((r for r in rank(self._runs.values()) if r.status == "completed"), None)
-        tags = {"bertpar.num_runs": str(len(self._runs))}
-        if best is not None:
-            tags |= {
-                "bertpar.best_run": best.run.run_id,
-                "bertpar.best_objective": str(best.metrics[best.run.objective]),
-            }
-        tracking, run_id = self._sweep.options.tracking, self._mlflow.run_id
-        await calls.close_run(CloseRunJob(tracking=tracking, mlflow_run_id=run_id, status=status, tags=tags))

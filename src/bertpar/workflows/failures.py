@@ -1,4 +1,4 @@
-"""What a failed activity or child means, and what to do about it. Pure decisions."""
+"""What a failed activity or child means, and what to do about it. Decisions alone: workflows carry them out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from temporalio.exceptions import (
     TimeoutError,
 )
 
-from bertpar.errors import PreemptedError, WorkerLostError, is_retryable
+from bertpar.errors import Action, NotANumberError, WorkerLostError, action_on
 from bertpar.events import Failure
 
-_NOT_THE_RUNS_FAULT = frozenset({PreemptedError.error_type(), WorkerLostError.error_type()})
 _MAX_DELAY = timedelta(minutes=1)
 
 PATIENT = RetryPolicy(
@@ -28,15 +27,7 @@ PATIENT = RetryPolicy(
     maximum_interval=_MAX_DELAY,
     maximum_attempts=0,
 )
-"""For what waits for a service: until it is back."""
-
-LIMITED = RetryPolicy(
-    initial_interval=timedelta(seconds=1),
-    backoff_coefficient=2.0,
-    maximum_interval=_MAX_DELAY,
-    maximum_attempts=10,
-)
-"""For jobs that may crash again and again."""
+"""Until it succeeds or fails for good, which the activity itself decides (activities/_job.py)."""
 
 ONCE = RetryPolicy(maximum_attempts=1)
 """For training, whose attempts are numbered by the workflow."""
@@ -48,8 +39,8 @@ def describe_failure(error: BaseException) -> Failure:
     while isinstance(cause, ActivityError | ChildWorkflowError) and cause.cause is not None:
         cause = cause.cause
     if isinstance(cause, ApplicationError):
-        traceback = str(cause.details[0]) if cause.details else None
-        return Failure(error_type=cause.type or "Error", message=cause.message, traceback=traceback)
+        traceback, step = (*cause.details, None, None)[:2]
+        return Failure(error_type=cause.type or "Error", message=cause.message, traceback=traceback, step=step)
     if isinstance(cause, TimeoutError):
         kind = cause.type.name.lower().replace("_", " ") if cause.type is not None else "time"
         message = f"no sign of life from the worker ({kind} timeout)"
@@ -60,22 +51,59 @@ def describe_failure(error: BaseException) -> Failure:
     return Failure(error_type=type(cause).__name__, message=message)
 
 
-def delay_before_retry(failure: Failure, num_failures: int, max_attempts: int) -> timedelta | None:
-    """Return how long to wait before the next attempt, or None to give up.
+def last_frame(traceback: str | None) -> str | None:
+    """Return where a Python traceback ends, `File "...", line N, in f`: small enough to keep."""
+    frames = [line.strip() for line in (traceback or "").splitlines() if line.lstrip().startswith('File "')]
+    return frames[-1] if frames else None
 
-    `num_failures` counts the failures of the run itself since it last made progress; a lost or leaving worker is
-    not the run's fault, counts for nothing, and is tried again at once, without limit.
-    """
-    if failure.error_type in _NOT_THE_RUNS_FAULT:
+
+class RetryBudget:
+    """How often, how soon and with which changes a run's training is tried again."""
+
+    def __init__(self, max_attempts: int, nan_lr_factor: float | None) -> None:
+        self._max_attempts = max_attempts
+        self._nan_lr_factor = nan_lr_factor
+        self._num_failures = 0
+        self._num_in_a_row = 0
+        self._out_of_memory_at: set[int | None] = set()
+        self.batch_divisor = 1
+        """Into how many parts the next attempt cuts each micro-batch."""
+        self.lr_scale = 1.0
+        """What the next attempt multiplies the learning rate by."""
+
+    def delay_after(self, failure: Failure, *, progressed: bool) -> timedelta | None:
+        """Return how long to wait before the next attempt, or None to give up.
+
+        `progressed`: the attempt that failed had made a checkpoint.
+        """
+        if progressed:
+            self._num_failures = self._num_in_a_row = 0
+        self._num_in_a_row += 1
+        action = action_on(failure.error_type)
+        if action is Action.AGAIN:
+            return timedelta(0)
+        if action is Action.WAIT:
+            return _growing_delay(self._num_in_a_row)
+        if action is Action.SMALLER:
+            return self._delay_with_smaller_batches(failure.step)
+        if failure.error_type == NotANumberError.error_type() and self._nan_lr_factor and self.lr_scale == 1.0:
+            self.lr_scale = self._nan_lr_factor
+            return timedelta(0)
+        self._num_failures += 1
+        if action in (Action.FINAL, Action.REBUILD) or self._num_failures >= self._max_attempts:
+            return None
+        return _growing_delay(self._num_failures)
+
+    def _delay_with_smaller_batches(self, step: int | None) -> timedelta | None:
+        if step in self._out_of_memory_at:
+            return None
+        self._out_of_memory_at.add(step)
+        self.batch_divisor *= 2
         return timedelta(0)
-    if not is_retryable(failure.error_type) or num_failures >= max_attempts:
-        return None
-    return min(timedelta(seconds=2.0 ** (num_failures - 1)), _MAX_DELAY)
 
 
-def counts_against_run(failure: Failure) -> bool:
-    """Say whether this failure is one of the run itself."""
-    return failure.error_type not in _NOT_THE_RUNS_FAULT
+def _growing_delay(count: int) -> timedelta:
+    return min(timedelta(seconds=2.0 ** min(count - 1, 20)), _MAX_DELAY)
 
 
 def cancel_requested() -> bool:
@@ -86,5 +114,5 @@ def cancel_requested() -> bool:
 
 def application_error_of(failure: Failure) -> ApplicationError:
     """Return the error with which a workflow ends for good because of `failure`."""
-    details: list[Any] = [failure.traceback] if failure.traceback else []
+    details: tuple[Any, ...] = (failure.traceback, failure.step)
     return ApplicationError(failure.message, *details, type=failure.error_type, non_retryable=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import InferenceInput, PredictResult
+    from bertpar.events import InferenceInput, PredictResult, SnapshotJob
     from bertpar.workflows import calls
 
 
@@ -14,4 +14,10 @@ class InferenceWorkflow:
     @workflow.run
     async def run(self, job: InferenceInput) -> PredictResult:
         """Return where the predictions lie in the store."""
-        return await calls.predict(job.job, job.heartbeat_timeout_seconds)
+        prediction, heartbeat_timeout_seconds = job.job, job.heartbeat_timeout_seconds
+        return await calls.with_whole_snapshot(
+            lambda: calls.predict(prediction, heartbeat_timeout_seconds),
+            prediction.snapshot,
+            SnapshotJob(store_root=prediction.store_root, spec_key=prediction.spec_key),
+            heartbeat_timeout_seconds,
+        )

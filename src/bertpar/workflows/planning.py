@@ -5,18 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bertpar.events import TERMINAL, RunState
+from bertpar.events import TERMINAL, Failure, RunState
 
 _MAX_ROWS = 50
 """Rows of the leaderboard: Temporal keeps it in the workflow task, so it must stay small."""
+
+_NUM_ALIKE = 3
+"""So many runs that fail alike, and none that does not, are no coincidence."""
 
 
 def next_starts(runs: Iterable[RunState], limit: int) -> list[int]:
     """Return the indices of the queued runs to start now, in order, so that at most `limit` are in flight."""
     states = sorted(runs, key=lambda r: r.run.index)
-    in_flight = sum(r.status != "queued" and r.status not in TERMINAL for r in states)
+    in_flight = sum(r.status not in ("queued", "reporting", *TERMINAL) for r in states)
     queued = [r.run.index for r in states if r.status == "queued"]
     return queued[: max(0, limit - in_flight)]
+
+
+def common_failure(runs: Iterable[RunState]) -> Failure | None:
+    """Return what the first runs of a sweep failed of, if all of them failed at the same place of the code.
+
+    Such a failure lies in the code, not in a run: the runs that are still queued would most likely share it. None
+    where fewer than three have ended, one of them well, or none is queued.
+    """
+    states = list(runs)
+    ended = [r for r in states if r.status in ("completed", "failed", "reporting")]
+    if len(ended) < _NUM_ALIKE or all(r.status != "queued" for r in states):
+        return None
+    failures = [r.failure for r in ended]
+    first = failures[0]
+    if first is None or first.traceback is None:
+        return None
+    places = {(f.error_type, f.traceback) if f else None for f in failures}
+    return first if len(places) == 1 else None
 
 
 def all_done(runs: Iterable[RunState]) -> bool:

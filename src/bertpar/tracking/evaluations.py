@@ -1,0 +1,35 @@
+"""What MLflow is told of an evaluation: metrics, files, and the model as a folder that `from_pretrained` reads."""
+
+from __future__ import annotations
+
+from bertpar.events import EvaluationRecord, MetricRow, SnapshotRef
+from bertpar.store import Store
+from bertpar.tracking.rows import log_artifacts, log_missing_rows
+
+_MODEL_SUFFIXES = (".json", ".safetensors")
+"""Of a checkpoint's files: not its training state."""
+
+
+def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: SnapshotRef, store: Store) -> None:
+    """Log the evaluation's files, the model with its tokenizer, and, last, the metrics: who sees them finds the files.
+
+    Raises:
+        CorruptError: a bundle is missing or damaged.
+        TrackingError: MLflow cannot be reached or refuses.
+    """
+    _log_files(uri, run_id, "evaluation", record.result.key, store)
+    _log_files(uri, run_id, "model", record.checkpoint.key, store, _MODEL_SUFFIXES)
+    _log_files(uri, run_id, "model", snapshot.tokenizer_key, store)
+    rows = [
+        MetricRow(key=key, value=value, step=record.checkpoint.step, timestamp_ms=record.timestamp_ms)
+        for key, value in record.result.metrics.items()
+    ]
+    log_missing_rows(uri, run_id, rows)
+
+
+def _log_files(
+    uri: str, run_id: str, artifact_path: str, key: str, store: Store, suffixes: tuple[str, ...] = ("",)
+) -> None:
+    folder, bundle = store.fetch(key), store.find(key)
+    assert bundle is not None
+    log_artifacts(uri, run_id, [folder / name for name in bundle.files if name.endswith(suffixes)], artifact_path)

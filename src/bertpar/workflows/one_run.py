@@ -1,0 +1,109 @@
+"""One run of a sweep, from its data to its test score, as the coordinator carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError
+from temporalio.workflow import ChildWorkflowCancellationType
+
+with workflow.unsafe.imports_passed_through():
+    from bertpar.errors import CheckpointDamagedError
+    from bertpar.events import (
+        CloseRunJob,
+        EvaluateResult,
+        EvaluationInput,
+        EvaluationRecord,
+        RunRef,
+        SnapshotRef,
+        SweepOptions,
+        TrainingInput,
+        TrainingOutput,
+    )
+    from bertpar.workflows.evaluation import EvaluationWorkflow
+    from bertpar.workflows.failures import describe_failure
+    from bertpar.workflows.records import closing_of_run, opening_of_run, run_name, training_id
+    from bertpar.workflows.training import TrainingWorkflow
+
+_MAX_REBUILDS = 3
+"""How often a best checkpoint that is found damaged is trained again: damage again and again is no accident."""
+
+
+@dataclass
+class OneRun:
+    """Carries out one run; `update` tells the coordinator what has changed about its RunState."""
+
+    run: RunRef
+    sweep_id: str
+    options: SweepOptions
+    update: Callable[..., None]
+    snapshot: SnapshotRef | None = None
+    trained: TrainingOutput | None = None
+
+    async def carry_out(self, snapshot: Awaitable[SnapshotRef]) -> CloseRunJob:
+        """Return what MLflow is to be told once everything is computed."""
+        self.snapshot = await snapshot
+        num_rebuilds = 0
+        while True:
+            trained = await self._train(self.snapshot)
+            try:
+                evaluated = await self._evaluate(self.snapshot, trained)
+                break
+            except ChildWorkflowError as error:
+                is_damage = describe_failure(error).error_type == CheckpointDamagedError.error_type()
+                if not is_damage or num_rebuilds == _MAX_REBUILDS:
+                    raise
+            num_rebuilds += 1
+        self.update(status="reporting", metrics=trained.result.metrics | evaluated.metrics)
+        record = EvaluationRecord(
+            checkpoint=trained.result.best,
+            result=evaluated,
+            timestamp_ms=int(workflow.now().timestamp() * 1000),
+        )
+        return self.closing("FINISHED", record)
+
+    def closing(self, status: Any, evaluation: EvaluationRecord | None = None) -> CloseRunJob:
+        """Return the job that ends the run's MLflow run."""
+        assert self.snapshot is not None
+        opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options)
+        return closing_of_run(opening, status, self.trained, evaluation)
+
+    async def _train(self, snapshot: SnapshotRef) -> TrainingOutput:
+        self.update(status="training")
+        trained = await workflow.execute_child_workflow(
+            TrainingWorkflow.run,
+            TrainingInput(
+                run=self.run,
+                sweep_id=self.sweep_id,
+                options=self.options,
+                snapshot=snapshot,
+                attempts=self.trained.attempts if self.trained else (),
+            ),
+            id=training_id(self.run.run_id),
+            static_summary=f"train {run_name(self.run.swept, self.run.index)}",
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        self.trained = trained
+        self.update(
+            status="evaluating",
+            mlflow_run_id=trained.mlflow_run_id,
+            attempt=len(trained.attempts),
+            num_checkpoints=trained.num_checkpoints,
+            step=trained.result.last.step,
+            total_steps=trained.result.total_steps,
+            metrics=trained.result.metrics,
+            best=trained.result.best,
+        )
+        return trained
+
+    async def _evaluate(self, snapshot: SnapshotRef, trained: TrainingOutput) -> EvaluateResult:
+        return await workflow.execute_child_workflow(
+            EvaluationWorkflow.run,
+            EvaluationInput(run=self.run, options=self.options, snapshot=snapshot, checkpoint=trained.result.best),
+            id=f"{self.run.run_id}/eval",
+            static_summary=f"evaluate {run_name(self.run.swept, self.run.index)}",
+            cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )

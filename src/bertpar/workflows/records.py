@@ -1,0 +1,97 @@
+"""What MLflow is told of a sweep and of its runs: the jobs of `open_run` and `close_run`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from bertpar.events import (
+    CloseRunJob,
+    EvaluationRecord,
+    OpenRunJob,
+    RunRef,
+    RunState,
+    SnapshotRef,
+    SweepOptions,
+    TrainingOutput,
+)
+from bertpar.workflows.planning import rank
+
+
+def run_name(swept: dict[str, str], index: int) -> str:
+    """Return what tells this run from its siblings: `lr=1e-05,seed=2`, or its number."""
+    return ",".join(f"{key}={value}" for key, value in swept.items()) or f"run {index}"
+
+
+def training_id(run_id: str) -> str:
+    """Return the id of the run's TrainingWorkflow."""
+    return f"{run_id}/train"
+
+
+def opening_of_sweep(sweep_id: str, options: SweepOptions) -> OpenRunJob:
+    """Return the job that opens the sweep's own MLflow run, the parent of its runs'."""
+    return OpenRunJob(
+        tracking=options.tracking,
+        identity=sweep_id,
+        name=sweep_id,
+        parent_identity=None,
+        tags={"bertpar.sweep": sweep_id, **_workflow_tags(sweep_id, options)},
+        store_root=options.store_root,
+        spec_key=None,
+    )
+
+
+def opening_of_run(run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: SweepOptions) -> OpenRunJob:
+    """Return the job that opens a run's MLflow run."""
+    return OpenRunJob(
+        tracking=options.tracking,
+        identity=run.run_id,
+        name=run_name(run.swept, run.index),
+        parent_identity=sweep_id,
+        tags={
+            "bertpar.sweep": sweep_id,
+            "bertpar.run_key": run.run_key,
+            "bertpar.snapshot": snapshot.key,
+            "bertpar.code_digest": options.code_digest,
+            **_workflow_tags(training_id(run.run_id), options),
+            **{f"sweep.{key}": value for key, value in run.swept.items()},
+        },
+        store_root=options.store_root,
+        spec_key=run.spec_key,
+        snapshot=snapshot,
+    )
+
+
+def closing_of_run(
+    opening: OpenRunJob,
+    status: Literal["FINISHED", "FAILED", "KILLED"],
+    trained: TrainingOutput | None = None,
+    evaluation: EvaluationRecord | None = None,
+) -> CloseRunJob:
+    """Return the job that ends a run's MLflow run; `trained` is None for a training that did not end well."""
+    tags = {}
+    if trained is not None:
+        tags = {"bertpar.attempt": str(len(trained.attempts)), "bertpar.best_step": str(trained.result.best.step)}
+        if trained.result.inexact:
+            tags["bertpar.inexact"] = "; ".join(trained.result.inexact)
+    return CloseRunJob(opening=opening, status=status, tags=tags, evaluation=evaluation)
+
+
+def closing_of_sweep(
+    opening: OpenRunJob, status: Literal["FINISHED", "FAILED", "KILLED"], runs: Iterable[RunState]
+) -> CloseRunJob:
+    """Return the job that ends the sweep's own MLflow run, with the name of the best of its runs."""
+    ranked = rank(runs)
+    tags = {"bertpar.num_runs": str(len(ranked))}
+    best = next((state for state in ranked if state.status == "completed"), None)
+    if best is not None:
+        tags["bertpar.best_run"] = best.run.run_id
+        tags["bertpar.best_objective"] = str(best.metrics[best.run.objective])
+    return CloseRunJob(opening=opening, status=status, tags=tags)
+
+
+def _workflow_tags(workflow_id: str, options: SweepOptions) -> dict[str, str]:
+    tags = {"bertpar.workflow_id": workflow_id}
+    if options.temporal_ui:
+        tags["bertpar.temporal_url"] = f"{options.temporal_ui}/workflows/{workflow_id.replace('/', '%2F')}"
+    return tags

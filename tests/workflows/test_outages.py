@@ -1,0 +1,204 @@
+"""MLflow away, memory short, files damaged, code broken: what the workflows do about each."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+
+from bertpar.events import (
+    CloseRunJob,
+    EvaluateJob,
+    EvaluateResult,
+    OpenRunJob,
+    RunBatch,
+    RunState,
+    SnapshotJob,
+    SnapshotRef,
+    SweepStatus,
+    TrainJob,
+    TrainResult,
+)
+from bertpar.spec import ResumeSpec
+from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow
+from tests.workflows.conftest import (
+    SNAPSHOT,
+    Script,
+    Sweep,
+    checkpoint,
+    evaluate_at_once,
+    running_sweep,
+    save,
+    train_at_once,
+    trained,
+    until,
+)
+
+
+def only_run(status: SweepStatus) -> RunState:
+    (state,) = status.runs
+    return state
+
+
+async def reaches(sweep: Sweep, wanted: list[str]) -> SweepStatus:
+    """Wait until the sweep's runs have the wanted statuses."""
+    handle = sweep.client.get_workflow_handle(sweep.sweep_id)
+    async with asyncio.timeout(20):
+        while True:
+            status = await handle.query(CoordinatorWorkflow.status)
+            if [r.status for r in status.runs] == wanted:
+                return status
+            await asyncio.sleep(0.05)
+
+
+async def test_runs_are_trained_and_scored_while_mlflow_is_away_and_told_when_it_is_back(client: Client) -> None:
+    back = asyncio.Event()
+
+    async def answer_when_back(job: OpenRunJob | CloseRunJob) -> None:
+        if not back.is_set():
+            raise ApplicationError("nobody answers", type="TrackingError")
+
+    script = Script(open_run=answer_when_back, close_run=answer_when_back)
+    async with running_sweep(client, script, max_parallel=1) as sweep:
+        handle = await sweep.start()
+        runs = (sweep.ref(0), sweep.ref(1))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        status = await reaches(sweep, ["reporting", "reporting"])  # the first leaves its place to the second
+        assert [r.metrics["test/accuracy"] for r in status.runs] == [0.75, 0.75]
+        assert not script.closed
+        back.set()
+        assert (await handle.result()).status == "completed"
+    assert set(script.closed.values()) == {"FINISHED"}
+    assert script.closed.keys() == {sweep.sweep_id, f"{sweep.sweep_id}/0", f"{sweep.sweep_id}/1"}
+    evaluations = [job.evaluation for job in script.close_jobs if job.opening.identity != sweep.sweep_id]
+    assert [e is not None and e.result.metrics for e in evaluations] == [{"test/accuracy": 0.75}] * 2
+
+
+async def test_a_run_that_mlflow_refuses_for_good_fails_with_its_score_and_the_sweep_ends(client: Client) -> None:
+    async def refuse(job: OpenRunJob | CloseRunJob) -> None:
+        raise ApplicationError("experiment is deleted", type="TrackingRefusedError", non_retryable=True)
+
+    async with running_sweep(client, Script(open_run=refuse, close_run=refuse)) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, state.metrics["test/accuracy"]) == ("failed", 0.75)
+    assert state.failure is not None
+    assert state.failure.error_type == "TrackingRefusedError"
+
+
+async def test_a_sweep_that_is_cancelled_keeps_the_run_that_is_being_told_to_mlflow(client: Client) -> None:
+    back = asyncio.Event()
+
+    async def answer_when_back(job: OpenRunJob | CloseRunJob) -> None:
+        if not back.is_set():
+            raise ApplicationError("nobody answers", type="TrackingError")
+
+    script = Script(open_run=answer_when_back, close_run=answer_when_back)
+    async with running_sweep(client, script) as sweep:
+        handle = await sweep.start()
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
+        await reaches(sweep, ["reporting"])
+        await handle.cancel()
+        back.set()
+        status = await reaches(sweep, ["completed"])
+        await until(lambda: sweep.sweep_id in script.closed)
+    assert only_run(status).metrics["test/accuracy"] == 0.75
+    assert script.closed == {f"{sweep.sweep_id}/0": "FINISHED", sweep.sweep_id: "KILLED"}
+
+
+async def test_out_of_memory_is_tried_again_with_smaller_micro_batches(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        if job.batch_divisor == 1:
+            await save(job, checkpoint(job, 5))
+            raise ApplicationError("no memory", None, 7, type="OutOfMemoryError")
+        return trained(job, checkpoint(job, 10))
+
+    script = Script(train=train)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+        status = await client.get_workflow_handle(f"{sweep.sweep_id}/0/train").query(TrainingWorkflow.status)
+    assert state.status == "completed"
+    assert [(job.batch_divisor, len(job.resume_from)) for job in script.train_jobs] == [(1, 0), (2, 1)]
+    assert status.attempts[0].cause is not None
+    assert (status.attempts[0].cause.error_type, status.attempts[0].cause.step) == ("OutOfMemoryError", 7)
+
+
+async def test_a_nan_loss_is_rolled_back_once_where_the_user_allows_it(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        raise ApplicationError("loss is nan", type="NotANumberError")
+
+    script = Script(train=train)
+    resume = ResumeSpec(allow_inexact=False, nan_lr_factor=0.5)
+    async with running_sweep(client, script, resume=resume) as sweep:
+        assert only_run(await sweep.run(sweep.ref(0))).status == "failed"
+    assert [job.lr_scale for job in script.train_jobs] == [1.0, 0.5]
+
+
+async def test_a_damaged_snapshot_is_made_again_and_the_run_goes_on(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        if job.attempt == 1:
+            raise ApplicationError("train.arrow differs", type="SnapshotDamagedError", non_retryable=True)
+        return await train_at_once(job)
+
+    script = Script(train=train)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, state.attempt, len(script.snapshot_jobs)) == ("completed", 2, 2)
+
+
+async def test_a_damaged_snapshot_whose_source_has_changed_fails_with_its_name(client: Client) -> None:
+    made: list[SnapshotRef] = []
+
+    async def make_snapshot(job: SnapshotJob) -> SnapshotRef:
+        made.append(replace(SNAPSHOT, key=f"snapshots/{len(made)}"))
+        return made[-1]
+
+    async def train(job: TrainJob) -> TrainResult:
+        raise ApplicationError("train.arrow differs", type="SnapshotDamagedError", non_retryable=True)
+
+    script = Script(train=train, make_snapshot=make_snapshot)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, len(script.train_jobs)) == ("failed", 1)
+    assert state.failure is not None
+    assert "snapshots/0 is damaged and cannot be made again: its source has changed" in state.failure.message
+
+
+async def test_a_best_checkpoint_that_is_found_damaged_at_evaluation_is_trained_again(client: Client) -> None:
+    async def evaluate(job: EvaluateJob) -> EvaluateResult:
+        if job.checkpoint.attempt == 1:
+            raise ApplicationError("model.safetensors differs", type="CheckpointDamagedError", non_retryable=True)
+        return await evaluate_at_once(job)
+
+    script = Script(evaluate=evaluate)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, state.attempt) == ("completed", 2)
+    assert [job.attempt for job in script.train_jobs] == [1, 2]  # numbers are never used twice
+    assert state.best is not None
+    assert state.best.attempt == 2
+
+
+async def fail_in_code(job: TrainJob) -> TrainResult:
+    if job.run_id.endswith("/5"):
+        return await train_at_once(job)
+    traceback = f'Traceback\n  File "module.py", line 3, in step\nKeyError: {job.run_id}'
+    raise ApplicationError(f"KeyError: {job.run_id}", traceback, None, type="KeyError")
+
+
+async def test_a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resumed(client: Client) -> None:
+    script = Script(train=fail_in_code)
+    async with running_sweep(client, script, max_parallel=1, max_attempts=1) as sweep:
+        handle = await sweep.start()
+        runs = tuple(sweep.ref(i) for i in range(6))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        status = await reaches(sweep, ["failed"] * 3 + ["queued"] * 3)
+        assert status.paused is not None
+        assert "KeyError" in status.paused
+        assert len(script.train_jobs) == 3
+        await handle.execute_update(CoordinatorWorkflow.resume)
+        summary = await handle.result()
+        status = await handle.query(CoordinatorWorkflow.status)
+    assert (summary.status, status.paused) == ("failed", None)
+    assert [r.status for r in status.runs] == ["failed"] * 5 + ["completed"]
