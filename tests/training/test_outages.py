@@ -1,0 +1,122 @@
+"""Store full or away, MLflow away: training waits in place or goes on, and nothing is lost or said twice."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from bertpar import tracking
+from bertpar.checkpoints import waiting_rows
+from bertpar.errors import PreemptedError
+from bertpar.events import MetricRow, Progress
+from bertpar.spec import TrackingSpec
+from bertpar.store import Store
+from bertpar.training import callbacks
+from tests.training.conftest import SPEC, Killed, Lab, same_weights
+from tests.training.test_resume import metric_rows
+
+
+class FullDisk(Store):
+    """A store that has no space left for the next so many checkpoints."""
+
+    num_refusals = 0
+
+    def publish(self, key: str, fill: Any, meta: dict[str, Any] | None = None) -> Any:
+        def fill_disk(folder: Path) -> None:
+            if "/checkpoints/" in key and self.num_refusals:
+                self.num_refusals -= 1
+                (folder / "half").write_text("written")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fill(folder)
+
+        return super().publish(key, fill_disk, meta)
+
+
+@pytest.fixture
+def full(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+    monkeypatch.setattr(callbacks, "_STORAGE_RETRY_SECONDS", (0.01,))
+    return replace(lab, store=FullDisk(lab.store.root, tmp_path), events=[])
+
+
+def test_a_training_waits_for_space_in_place_and_says_so(full: Lab) -> None:
+    whole = full.train(SPEC, "roomy")
+    full.events.clear()
+    assert isinstance(full.store, FullDisk)
+    full.store.num_refusals = 3
+    result = full.train(SPEC, "tight")
+    assert same_weights(full.weights(result.last), full.weights(whole.last))
+    waits = [v.waiting for _, v in full.events if isinstance(v, Progress) and v.waiting]
+    assert len(waits) == 3
+    assert "No space left on device" in waits[0]
+    newest = [v for _, v in full.events if isinstance(v, Progress)][-1]
+    assert newest.waiting is None
+
+
+def test_a_training_that_waits_for_space_leaves_when_asked(full: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(full.store, FullDisk)
+    full.store.num_refusals = 10**9
+    recorders: list[callbacks.RunRecorder] = []
+    start = callbacks.RunRecorder.on_train_start
+
+    def remember(self: callbacks.RunRecorder, *arguments: Any) -> None:
+        recorders.append(self)
+        start(self, *arguments)
+
+    def ask_to_stop(kind: str, value: Any) -> None:
+        if isinstance(value, Progress) and value.waiting:
+            recorders[0]._stop_asked = True
+
+    monkeypatch.setattr(callbacks.RunRecorder, "on_train_start", remember)
+    with pytest.raises(PreemptedError, match="while step 2 waits to be saved"):
+        full.train(SPEC, "stopped-while-waiting", also=ask_to_stop)
+
+
+def test_a_whole_run_without_mlflow_keeps_every_row_for_later(lab: Lab) -> None:
+    tracking.open_run(lab.opening(SPEC, "online"), lab.store)
+    lab.train(SPEC, "online")
+    lab.train(SPEC, "offline")  # nobody ever opened its MLflow run
+    assert len(waiting_rows(lab.store, "offline")) > 10
+    online, offline = (metric_rows(lab, lab.close(SPEC, run_id).run_id) for run_id in ("online", "offline"))
+    assert offline == online
+
+
+def test_rows_wait_while_the_server_is_away_through_kills_and_arrive_once(lab: Lab) -> None:
+    away = TrackingSpec(uri="http://127.0.0.1:9", experiment="test")
+    opened = tracking.open_run(lab.opening(SPEC, "away"), lab.store)
+    with pytest.raises(Killed):
+        lab.train(SPEC, "away", kill_at_step=6, tracking=away)
+    lab.train(SPEC, "away", attempt=2, resume_from=(lab.saved("away", 6),), tracking=away)
+    assert not MlflowClient(tracking_uri=lab.tracking.uri).get_run(opened.run_id).data.metrics
+    lab.close(SPEC, "away")
+    tracking.open_run(lab.opening(SPEC, "never-away"), lab.store)
+    lab.train(SPEC, "never-away")
+    assert metric_rows(lab, opened.run_id) == metric_rows(lab, lab.close(SPEC, "never-away").run_id)
+
+
+def test_a_step_that_is_made_again_is_no_second_row_and_other_bits_are_an_alarm(lab: Lab) -> None:
+    run_id = tracking.open_run(lab.opening(SPEC, "repeated"), lab.store).run_id
+    uri = lab.tracking.uri
+    first = [MetricRow(key="train/loss", value=1 / 3 + step, step=step, timestamp_ms=1) for step in range(3)]
+    odd = [
+        MetricRow(key="odd", value=v, step=i, timestamp_ms=1) for i, v in enumerate([float("nan"), float("inf"), -0.0])
+    ]
+    tracking.log_rows(uri, run_id, [*first, *odd])
+    later = [replace(row, timestamp_ms=2) for row in [*first, *odd]]
+    speed = MetricRow(key=tracking.EXAMPLES_PER_SECOND, value=5.0, step=1, timestamp_ms=1)
+    tracking.log_rows(uri, run_id, [speed])
+    there = tracking.log_missing_rows(uri, run_id, [*later, replace(speed, value=6.0, timestamp_ms=2)])
+    assert (there.newest_step, there.contradictions) == (2, ())
+    client = MlflowClient(tracking_uri=uri)
+    assert [m.timestamp for key in ("train/loss", "odd") for m in client.get_metric_history(run_id, key)] == [1] * 6
+
+    other = replace(later[1], value=later[1].value + 1e-15)
+    assert other.value != later[1].value
+    there = tracking.log_missing_rows(uri, run_id, [other])
+    assert len(there.contradictions) == 1
+    assert "train/loss of step 1 is" in client.get_run(run_id).data.tags["bertpar.contradiction"]
+    assert len(client.get_metric_history(run_id, "train/loss")) == 3
