@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
-from temporalio.client import Client
-from temporalio.service import RPCError
 
 from bertpar.events import TERMINAL, SweepOptions
 from bertpar.observe import SweepView, observe
 from bertpar.pages import mlflow_base, temporal_page
 from bertpar.paths import Home
+from bertpar.patience import PatientClient
 from bertpar.render import PlainLog, final_report, live_table
 
 _PLAIN_WIDTH = 200
-_SAY_AWAY_EVERY_SECONDS = 30.0
 
 
 def announce(sweep_id: str, num_runs: int, options: SweepOptions) -> None:
@@ -39,14 +36,11 @@ def make_console() -> Console:
 
 
 async def follow_runs(
-    client: Client, sweep_id: str, indices: Set[int] | None, poll_seconds: float, home: Home
+    client: PatientClient, sweep_id: str, indices: Set[int] | None, poll_seconds: float, home: Home
 ) -> SweepView:
-    """Show the sweep until the runs `indices` (None: all, and the sweep itself) have ended; return the last view.
-
-    An outage of Temporal is said and waited out.
-    """
+    """Show the sweep until the runs `indices` (None: all, and the sweep itself) have ended; return the last view."""
     console = make_console()
-    view = await _observe_patiently(client, sweep_id, poll_seconds)
+    view = await client.ask(lambda c: observe(c, sweep_id))
     if indices is None or 0 in indices:
         announce(sweep_id, len(view.runs), view.sweep.options)
     log = PlainLog(console.is_terminal)
@@ -62,14 +56,14 @@ async def follow_runs(
             if _ended(view, indices):
                 break
             await asyncio.sleep(poll_seconds)
-            view = await _observe_patiently(client, sweep_id, poll_seconds)
+            view = await client.ask(lambda c: observe(c, sweep_id))
     _report(view, indices, console, home)
     return view
 
 
-async def show_ranking(client: Client, sweep_id: str, home: Home) -> None:
+async def show_ranking(client: PatientClient, sweep_id: str, home: Home) -> None:
     """Show the ranking of all runs of all batches."""
-    _report(await observe(client, sweep_id), None, make_console(), home)
+    _report(await client.ask(lambda c: observe(c, sweep_id)), None, make_console(), home)
 
 
 def _report(view: SweepView, indices: Set[int] | None, console: Console, home: Home) -> None:
@@ -81,18 +75,3 @@ def _ended(view: SweepView, indices: Set[int] | None) -> bool:
     if indices is None or view.sweep.status in ("failed", "cancelled"):
         return view.sweep.status != "running"
     return all(r.state.status in TERMINAL for r in view.runs if r.state.run.index in indices)
-
-
-async def _observe_patiently(client: Client, sweep_id: str, poll_seconds: float) -> SweepView:
-    said = 0.0
-    while True:
-        try:
-            return await observe(client, sweep_id)
-        except RPCError as error:
-            if time.monotonic() - said > _SAY_AWAY_EVERY_SECONDS:
-                print(
-                    f"waiting for Temporal ({error.message}); the sweep goes on without this client",
-                    file=sys.stderr,
-                )
-                said = time.monotonic()
-            await asyncio.sleep(max(1.0, poll_seconds))

@@ -119,19 +119,22 @@ class Session:
     async def _close(self) -> None:
         from bertpar import follow
         from bertpar.client import connect
+        from bertpar.patience import PatientClient
         from bertpar.workflows.coordinator import CoordinatorWorkflow
 
-        client = await connect(self._temporal, self._home)
-        assert self._sweep_id is not None
-        await client.get_workflow_handle(self._sweep_id).signal(CoordinatorWorkflow.close)
+        sweep_id = self._sweep_id
+        assert sweep_id is not None
+        client = PatientClient(await connect(self._temporal, self._home), self._temporal, self._home)
+        await client.ask(lambda c: c.get_workflow_handle(sweep_id).signal(CoordinatorWorkflow.close))
         if self._num_batches > 1 and not self._detach:
-            await follow.show_ranking(client, self._sweep_id, self._home)
+            await follow.show_ranking(client, sweep_id, self._home)
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
         from bertpar import follow, submit, tracking
         from bertpar.client import connect, web_ui
         from bertpar.code import code_digest
         from bertpar.compose import compose_runs
+        from bertpar.patience import PatientClient
         from bertpar.store import Store
 
         if not self._poll_seconds > 0:
@@ -158,7 +161,8 @@ class Session:
         if self._detach:
             follow.announce(self._sweep_id, len(refs), options)
             return [self._job_return(i, tasks, configs, None) for i in range(len(refs))]
-        view = await follow.follow_runs(client, self._sweep_id, indices, self._poll_seconds, self._home)
+        patient = PatientClient(client, sweep.temporal, self._home)
+        view = await follow.follow_runs(patient, sweep_id, indices, self._poll_seconds, self._home)
         return self._job_returns(view, indices, tasks, configs)
 
     def _compose(self, overrides: list[str], index: int) -> DictConfig:

@@ -17,6 +17,8 @@ from bertpar.errors import ConnectionFailedError, DataError, NotFoundError
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from bertpar.observe import SweepView
+
 T = TypeVar("T")
 
 _SWEEPS = "WorkflowType = 'CoordinatorWorkflow' AND ExecutionStatus != 'ContinuedAsNew'"
@@ -40,7 +42,7 @@ def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable
     from bertpar.client import connect, temporal_spec
 
     async def run() -> T:
-        client = await connect(temporal_spec(**where), paths.home(), on_wait=lambda text: click.echo(text, err=True))
+        client = await connect(temporal_spec(**where), paths.home(), on_wait=_say)
         try:
             return await work(client)
         except RPCError as error:
@@ -57,9 +59,16 @@ def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @temporal_options
 def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
-    """Show a sweep's runs; without SWEEP the local stack. The exit code is 0 unless a run failed or was cancelled."""
+    """Show a sweep's runs; without SWEEP the local stack, started again if it died.
+
+    The exit code is 0 unless a run failed or was cancelled.
+    """
     if sweep is None:
-        description = describe_stack(paths.home())
+        from bertpar import stack
+
+        home = paths.home()
+        stack.heal(home, on_wait=_say)
+        description = describe_stack(home)
         if as_json:
             click.echo(json.dumps(description, indent=1))
         else:
@@ -89,9 +98,15 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
 @temporal_options
 def attach(sweep: str, poll: float, **where: str | None) -> int:
     """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed."""
+    from bertpar.client import temporal_spec
     from bertpar.follow import follow_runs
+    from bertpar.patience import PatientClient
 
-    view = with_client(where, lambda client: follow_runs(client, sweep, None, poll, paths.home()))
+    async def follow(client: Client) -> SweepView:
+        home = paths.home()
+        return await follow_runs(PatientClient(client, temporal_spec(**where), home), sweep, None, poll, home)
+
+    view = with_client(where, follow)
     return 0 if view.sweep.status == "completed" else 1
 
 
@@ -208,3 +223,7 @@ def ls(as_json: bool, limit: int, **where: str | None) -> None:
         click.echo(f"{sweep['sweep_id']:<44} {sweep['status']:<12} {sweep['started'][:19]}")
     if not sweeps:
         click.echo("no sweeps yet: python train.py -m lr=5e-5,2e-4", err=True)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

@@ -4,7 +4,7 @@
 `supervisor`, `roles` and `child`.
 """
 
-from bertpar.stack.control import down, ensure_up, read, request_mlflow_ui, runs_other_code
+from bertpar.stack.control import down, ensure_up, heal, read, request_mlflow_ui, runs_other_code
 from bertpar.stack.record import Stack
 from bertpar.stack.settings import Settings, default_training_slots, settings_from_environment
 
@@ -14,6 +14,7 @@ __all__ = [
     "default_training_slots",
     "down",
     "ensure_up",
+    "heal",
     "read",
     "request_mlflow_ui",
     "runs_other_code",

@@ -27,6 +27,7 @@ from bertpar.stack.record import (
     is_locked,
     last_record,
     ui_request_file,
+    wanted_file,
 )
 from bertpar.stack.roles import is_healthy, supervisor_environment
 from bertpar.stack.settings import Settings, settings_from_environment
@@ -67,6 +68,29 @@ def ensure_up(
         StackError: it does not come up (with the reason or the end of a log), or runs with other choices.
     """
     given = Settings(slots=slots, port=port, ui_port=ui_port)
+    stack = _bring_up(home, given, timeout_seconds, on_wait, while_wanted=False)
+    assert stack is not None
+    return stack
+
+
+def heal(home: Home, *, timeout_seconds: float = 60.0, on_wait: OnWait = lambda _message: None) -> Stack | None:
+    """Return the stack that runs now, after starting it again where it died; None where nobody wants one.
+
+    It died if it has been up, is no more, and `bertpar down` is not the reason: it was killed, or the machine
+    went down. Unfinished sweeps then go on. A `bertpar down` at the same moment wins.
+
+    Raises:
+        StackError: it does not come up again.
+    """
+    if (running := current_record(home)) is not None or not wanted_file(home).exists():
+        return running
+    return _bring_up(home, Settings(), timeout_seconds, on_wait, while_wanted=True)
+
+
+def _bring_up(
+    home: Home, given: Settings, timeout_seconds: float, on_wait: OnWait, *, while_wanted: bool
+) -> Stack | None:
+    """Start a supervisor where none lives, and wait for its stack; None if `while_wanted` and it no longer is."""
     launched: subprocess.Popen[bytes] | None = None
     announced = False
     deadline = time.monotonic() + timeout_seconds
@@ -81,10 +105,17 @@ def ensure_up(
             _check_hope(home, stack)
         if not announced:
             announced = True
-            on_wait(f"starting the local stack in {home.root}")
+            died = wanted_file(home).exists() and not is_locked(home)
+            on_wait(
+                f"the local stack in {home.root} has died; starting it again, unfinished sweeps go on"
+                if died
+                else f"starting the local stack in {home.root}"
+            )
         if launched is not None and (launched.poll() or 0) > 0:  # killed (< 0): by the one that was first
             raise _launch_failure(home)
         if not is_locked(home) and (launched is None or launched.poll() is not None):
+            if while_wanted and not wanted_file(home).exists():
+                return None
             launched = _launch(home, given)
         if time.monotonic() > deadline:
             raise _timed_out(home, stack, timeout_seconds)
@@ -96,8 +127,10 @@ def down(home: Home, *, timeout_seconds: float = 60.0) -> bool:
 
     Unfinished sweeps stay in the database and go on at the next start. Return whether anything was running.
     """
-    stack = current_record(home)
+    wanted_file(home).unlink(missing_ok=True)  # first of all: from now on nobody heals it
     deadline = time.monotonic() + timeout_seconds
+    while (stack := current_record(home)) is None and is_locked(home) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)  # its supervisor has only just begun
     if stack is not None:
         with suppress(ProcessLookupError):
             os.kill(stack.pids[SUPERVISOR], signal.SIGTERM)

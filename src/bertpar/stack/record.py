@@ -71,6 +71,12 @@ class Stack:
         return int(self.temporal_ui.rsplit(":", 1)[1])
 
 
+def wanted_file(home: Home) -> Path:
+    """The file that is there from the stack's first being up until `bertpar down`, whatever happens to it meanwhile."""
+    # A file of its own, not a state in the record: an orderly reboot ends a supervisor as `bertpar down` does.
+    return home.root / "stack.wanted"
+
+
 def ui_request_file(home: Home) -> Path:
     """The file whose presence asks for MLflow's page."""
     return home.root / "mlflow-ui.wanted"

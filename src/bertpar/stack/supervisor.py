@@ -35,6 +35,7 @@ from bertpar.stack.record import (
     last_record,
     still_holds_lock,
     ui_request_file,
+    wanted_file,
     write_record,
 )
 from bertpar.stack.settings import Settings, default_training_slots
@@ -113,6 +114,7 @@ class Supervisor:
         self._env = roles.child_environment(home)
         self._children: dict[str, Child] = {}
         self._stops_asked = 0
+        self._has_served = False
 
     def run(self) -> None:
         """Start everything, tend it until SIGTERM, and stop it in order."""
@@ -151,9 +153,13 @@ class Supervisor:
         """Write down what runs now."""
         page = self._children.get(MLFLOW)
         required = [child for name, child in self._children.items() if name in _REQUIRED]
+        serves = all(child.ready for child in required)
+        if serves and not self._has_served:
+            self._has_served = True
+            wanted_file(self._home).touch()  # once: a `bertpar down` that is about to reach us has removed it
         self._stack = replace(
             self._stack,
-            state="up" if all(child.ready for child in required) else "starting",
+            state="up" if serves else "starting",
             pids={SUPERVISOR: os.getpid()}
             | {name: child.pid for name, child in self._children.items() if child.pid is not None},
             failures={n: child.num_failures for n, child in self._children.items() if child.num_failures},
@@ -183,7 +189,6 @@ class Supervisor:
             for child in group:
                 child.kill()
         kill_leftovers(self._home.root)
-        ui_request_file(self._home).unlink(missing_ok=True)
         self._stack = replace(self._stack, state="down", pids={}, failures={}, mlflow_ui=None)
         write_record(self._home, self._stack)
         _say("stopped")
