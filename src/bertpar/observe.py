@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -39,6 +41,13 @@ class RunView:
     """As RunState.status, and `waiting` for a training whose attempt has no slot yet."""
     attempts: tuple[Attempt, ...] = ()
     progress: Progress | None = None
+    silent_seconds: float | None = None
+    """For how long the running attempt has given no sign of life; None while that is nothing unusual."""
+
+    @property
+    def waiting(self) -> str | None:
+        """What the running attempt waits for, in words; None while it works."""
+        return self.progress.waiting if self.progress is not None and self.state.status == "training" else None
 
     @property
     def name(self) -> str:
@@ -52,6 +61,7 @@ class RunView:
             "index": state.run.index,
             "overrides": list(state.run.overrides),
             "status": self.status,
+            "waiting": self.waiting,
             "attempt": state.attempt,
             "step": state.step,
             "total_steps": state.total_steps,
@@ -102,7 +112,9 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
         if state.status != "training" and not unfinished:
             return RunView(state=state, status=state.status)
         async with gate:
-            return await (_observe_training(client, state) if state.status == "training" else _look_back(client, state))
+            if unfinished:
+                return await _look_back(client, state)
+            return await _observe_training(client, state, sweep.options.heartbeat_timeout_seconds)
 
     return SweepView(sweep=sweep, runs=tuple(await asyncio.gather(*map(view, sweep.runs))))
 
@@ -171,7 +183,7 @@ async def _look_back(client: Client, state: RunState) -> RunView:
     )
 
 
-async def _observe_training(client: Client, state: RunState) -> RunView:
+async def _observe_training(client: Client, state: RunState, heartbeat_timeout_seconds: float) -> RunView:
     handle = client.get_workflow_handle_for(TrainingWorkflow.run, f"{state.run.run_id}/train")
     try:
         known = await handle.query(TrainingWorkflow.status)
@@ -189,7 +201,21 @@ async def _observe_training(client: Client, state: RunState) -> RunView:
         status="training" if started or not pending else "waiting",
         attempts=known.attempts,
         progress=progress,
+        silent_seconds=unusual_silence(_silence_seconds(pending), heartbeat_timeout_seconds) if started else None,
     )
+
+
+def unusual_silence(seconds: float, heartbeat_timeout_seconds: float) -> float | None:
+    """Return `seconds` where heartbeats should have come meanwhile, and None where that says nothing.
+
+    Temporal ends an attempt after the timeout: longer silences are those of clocks that differ.
+    """
+    return seconds if heartbeat_timeout_seconds / 2 < seconds < heartbeat_timeout_seconds * 2 else None
+
+
+def _silence_seconds(pending: list[PendingActivityInfo]) -> float:
+    signs = [sign.ToMicroseconds() / 1e6 for a in pending for sign in (a.last_started_time, a.last_heartbeat_time)]
+    return time.time() - max(signs)
 
 
 def _progress_of(data: bytes) -> Progress | None:

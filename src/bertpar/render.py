@@ -38,7 +38,14 @@ def live_table(view: SweepView) -> RenderableType:
     for run in runs:
         table.add_row(*_cells(run))
     counts = Text(_counts(view.runs), style="dim")
-    return Group(table, counts)
+    return Group(table, counts, *(Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)))
+
+
+def _troubles(run: RunView) -> list[str]:
+    """Return what keeps a running attempt from going on, as far as it is known."""
+    waiting = [f"waits for {run.waiting}"] if run.waiting else []
+    silent = [f"no sign of life for {run.silent_seconds:.0f} s"] if run.silent_seconds is not None else []
+    return waiting + silent
 
 
 def _cells(run: RunView) -> list[RenderableType]:
@@ -137,6 +144,8 @@ class PlainLog:
         if state.status in ("training", "evaluating", "cancelled"):
             attempt_number = f", attempt {state.attempt}" if state.attempt else ""
             yield f"{run.status} {state.attempt}", f"{run.status}{attempt_number}", None
+        if run.waiting:
+            yield f"waiting {state.attempt} {run.waiting}", f"waits for {run.waiting}", None
         progress = run.progress
         if progress and progress.total_steps and progress.step:
             share = progress.step * self._STEPS_PER_LINE // progress.total_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,30 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from bertpar.events import InferenceInput, PredictJob, RunBatch, TrainJob, TrainResult
+from bertpar.events import (
+    CHECKPOINT_SAVED,
+    CheckpointSaved,
+    EvaluateJob,
+    EvaluateResult,
+    InferenceInput,
+    PredictJob,
+    Progress,
+    RunBatch,
+    TrainJob,
+    TrainResult,
+)
 from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
-from tests.workflows.conftest import SNAPSHOT, Script, checkpoint, running_sweep, save, train_at_once, trained, until
+from tests.workflows.conftest import (
+    SNAPSHOT,
+    Script,
+    checkpoint,
+    evaluate_at_once,
+    running_sweep,
+    save,
+    train_at_once,
+    trained,
+    until,
+)
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 
@@ -28,6 +50,7 @@ async def main() -> None:
     ) as server:
         await _record_mixed(server.client)
         await _record_cancelled(server.client)
+        await _record_lost(server.client)
 
 
 async def _record_mixed(client: Client) -> None:
@@ -82,6 +105,30 @@ async def _record_cancelled(client: Client) -> None:
             await handle.result()
         except WorkflowFailureError:
             await _save(client, sweep.sweep_id, "coordinator-cancelled")
+
+
+async def _record_lost(client: Client) -> None:
+    """A run that lost its worker at step 7, with a checkpoint of step 6 unsaid, and whose evaluation failed once."""
+
+    async def train(job: TrainJob) -> TrainResult:
+        if job.attempt == 1:
+            await save(job, checkpoint(job, 5))
+            activity.heartbeat(Progress(attempt=1, phase="training", step=7, total_steps=10))
+            await asyncio.Event().wait()
+        unsaid = checkpoint(replace(job, attempt=1), 6)
+        workflow = activity.client().get_workflow_handle(activity.info().workflow_id)
+        await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=unsaid, attempt=2))
+        return replace(await train_at_once(job), resumed_from_step=6)
+
+    async def evaluate(job: EvaluateJob) -> EvaluateResult:
+        if activity.info().attempt == 1:
+            raise ApplicationError("No space left on device", type="StoreError")
+        return await evaluate_at_once(job)
+
+    async with running_sweep(client, Script(train=train, evaluate=evaluate)) as sweep:
+        await sweep.run(sweep.ref(0))
+        await _save(client, f"{sweep.sweep_id}/0/train", "training-lost")
+        await _save(client, f"{sweep.sweep_id}/0/eval", "evaluation-retried")
 
 
 def _any_train_job(sweep_id: str) -> dict[str, object]:

@@ -37,7 +37,9 @@ def test_every_kind_of_history_is_recorded() -> None:
         "coordinator-cancelled",
         "training-resumed",
         "training-failed",
+        "training-lost",
         "evaluation",
+        "evaluation-retried",
         "inference",
     }
 

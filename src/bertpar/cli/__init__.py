@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "status": "bertpar.cli.sweeps:status",
     "attach": "bertpar.cli.sweeps:attach",
     "cancel": "bertpar.cli.sweeps:cancel",
+    "why": "bertpar.cli.why:why",
     "checkpoints": "bertpar.cli.sweeps:checkpoints",
     "predict": "bertpar.cli.sweeps:predict",
     "ls": "bertpar.cli.sweeps:ls",

@@ -1,0 +1,109 @@
+"""The command that tells why a run went as it did."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from bertpar.cli.sweeps import temporal_options, with_client
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bertpar.events import Failure
+    from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@temporal_options
+def why(run: str, as_json: bool, **where: str | None) -> None:
+    """Tell what happened to RUN (SWEEP/INDEX): its attempts, what ended each, and the steps that were done again."""
+    from bertpar.follow import make_console
+    from bertpar.why import explain_run
+
+    record = with_client(where, lambda client: explain_run(client, run))
+    if as_json:
+        click.echo(json.dumps(record.as_json(), indent=1))
+        return
+    console = make_console()
+    console.print(headline(record), highlight=False, markup=False, soft_wrap=True)
+    if record.attempts:
+        console.print(attempts_table(record), highlight=False)
+    if record.evaluation is not None:
+        console.print(evaluation_line(record.evaluation), highlight=False, markup=False, soft_wrap=True)
+
+
+def headline(record: RunRecord) -> str:
+    """Return what happened in one sentence."""
+    start = f"run {record.run_id}: {record.status}"
+    if not record.attempts:
+        return f"{start}, {_told(record.failure)}" if record.failure else f"{start}; its training has not begun"
+    causes = [attempt.cause for attempt in record.attempts if attempt.cause is not None]
+    if not causes and not (record.evaluation and record.evaluation.last_failure):
+        return f"{start}; no attempt failed"
+    num = len(record.attempts)
+    at_least = "at least " if any(a.lost_steps is not None and not _is_exact(a) for a in record.attempts) else ""
+    again = f"; {at_least}{_counted(record.lost_steps, 'step')} done again" if num > 1 else ""
+    return f"{start} after {_counted(num, 'attempt')} at training, {_duration(record.train_seconds)}{again}"
+
+
+def attempts_table(record: RunRecord) -> Table:
+    """Return one row an attempt."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("attempt", "began", "took", "from step", "to step", "done again", "end"):
+        table.add_column(
+            title, justify="left" if title in ("began", "end") else "right", no_wrap=title != "end", overflow="fold"
+        )
+    for attempt in record.attempts:
+        bound = "" if _is_exact(attempt) else "≥ "
+        table.add_row(
+            str(attempt.number),
+            _moment(attempt.started_at),
+            _took(attempt.started_at, attempt.ended_at),
+            str(attempt.resumed_from_step),
+            f"{bound}{attempt.reached_step}",
+            "" if attempt.lost_steps is None else f"{bound}{attempt.lost_steps}",
+            Text(_told(attempt.cause) if attempt.cause else attempt.outcome),
+        )
+    return table
+
+
+def evaluation_line(evaluation: EvaluationTries) -> str:
+    """Return how the evaluation went."""
+    tries = "at the first try" if evaluation.num_tries == 1 else f"tries so far or in all: {evaluation.num_tries}"
+    took = _took(evaluation.started_at, evaluation.ended_at)
+    last = f"; last failure: {_told(evaluation.last_failure)}" if evaluation.last_failure else ""
+    return f"evaluation: {evaluation.outcome}, {tries}{f', {took}' if took else ''}{last}"
+
+
+def _is_exact(attempt: TrainingAttempt) -> bool:
+    return attempt.heard_from == "result"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _told(failure: Failure) -> str:
+    return f"{failure.error_type}: {failure.message}"
+
+
+def _moment(moment: datetime | None) -> str:
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _took(start: datetime | None, end: datetime | None) -> str:
+    return "" if start is None or end is None else _duration((end - start).total_seconds())
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

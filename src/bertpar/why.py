@@ -1,0 +1,298 @@
+"""Why a run went as it did: its attempts, what ended each, and the steps done again; read from Temporal's history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, Literal, TypeVar
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.failure.v1 import Failure as FailureMessage
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import TimeoutError
+from temporalio.service import RPCError, RPCStatusCode
+
+from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, RunStatus, TrainJob, TrainResult
+from bertpar.observe import find_run
+from bertpar.workflows.failures import describe_failure
+
+T = TypeVar("T")
+
+Outcome = Literal["queued", "running", "completed", "failed", "cancelled"]
+HeardFrom = Literal["start", "checkpoint", "heartbeat", "result"]
+"""How a step is known: exact from a result, up to a second old from a heartbeat, else a lower bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingAttempt:
+    """One attempt at a run's training, as history has it."""
+
+    number: int
+    queued_at: datetime
+    started_at: datetime | None = None
+    """None while no worker has had a slot for it."""
+    ended_at: datetime | None = None
+    """When its end was noticed: for a lost worker the heartbeat timeout later."""
+    outcome: Outcome = "queued"
+    cause: Failure | None = None
+    resumed_from_step: int
+    reached_step: int
+    heard_from: HeardFrom = "start"
+    """How `reached_step` is known."""
+    lost_steps: int | None = None
+    """Steps of this attempt that the next one had to do again; None for the last attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTries:
+    """The evaluation of a run. Its tries are Temporal's own, which keeps the last failure only."""
+
+    num_tries: int
+    started_at: datetime | None
+    """Of the last try."""
+    ended_at: datetime | None
+    outcome: Outcome
+    last_failure: Failure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What happened to a run until now."""
+
+    run_id: str
+    status: RunStatus
+    failure: Failure | None
+    attempts: tuple[TrainingAttempt, ...]
+    evaluation: EvaluationTries | None
+
+    @property
+    def lost_steps(self) -> int:
+        return sum(attempt.lost_steps or 0 for attempt in self.attempts)
+
+    @property
+    def train_seconds(self) -> float:
+        """Wall time of all attempts that have ended."""
+        return sum(
+            (attempt.ended_at - attempt.started_at).total_seconds()
+            for attempt in self.attempts
+            if attempt.started_at is not None and attempt.ended_at is not None
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form of `bertpar why --json`."""
+        plain = asdict(self) | {
+            "totals": {
+                "attempts": len(self.attempts),
+                "train_seconds": round(self.train_seconds, 3),
+                "lost_steps": self.lost_steps,
+            }
+        }
+        as_written: dict[str, Any] = json.loads(json.dumps(plain, default=datetime.isoformat))
+        return as_written
+
+
+async def explain_run(client: Client, run_id: str) -> RunRecord:
+    """Return what happened to the run SWEEP/INDEX.
+
+    Raises:
+        NotFoundError: there is no such run.
+        RPCError: the server or the evaluation worker does not answer.
+    """
+    _, state = await find_run(client, run_id)
+    training, evaluating = await _events(client, f"{run_id}/train"), await _events(client, f"{run_id}/eval")
+    return RunRecord(
+        run_id=run_id,
+        status=state.status,
+        failure=state.failure,
+        attempts=training_attempts(training, await _pending(client, f"{run_id}/train") if training else []),
+        evaluation=evaluation_tries(evaluating, await _pending(client, f"{run_id}/eval") if evaluating else []),
+    )
+
+
+async def _events(client: Client, workflow_id: str) -> list[HistoryEvent]:
+    """Return a workflow's history; none where it was never started."""
+    try:
+        return [event async for event in client.get_workflow_handle(workflow_id).fetch_history_events()]
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return []
+
+
+async def _pending(client: Client, workflow_id: str) -> list[PendingActivityInfo]:
+    """Return the activities that have not ended; history learns of their starts later."""
+    return list((await client.get_workflow_handle(workflow_id).describe()).raw_description.pending_activities)
+
+
+_ENDED_BY_OTHERS = {
+    "workflow_execution_terminated_event_attributes": Failure(
+        error_type="Terminated", message="the training workflow was terminated"
+    ),
+    "workflow_execution_timed_out_event_attributes": Failure(
+        error_type="TimedOut", message="the training workflow timed out"
+    ),
+}
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+def training_attempts(
+    events: Iterable[HistoryEvent], pending: Iterable[PendingActivityInfo] = ()
+) -> tuple[TrainingAttempt, ...]:
+    """Return the attempts in the history of a TrainingWorkflow, those among `pending` as they are now."""
+    attempts: dict[int, TrainingAttempt] = {}
+    scheduled: dict[int, int] = {}
+    """Numbers of attempts, by the event that scheduled them."""
+    for event in events:
+        kind, what = _content(event)
+        if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "train":
+            job = _decoded(what.input.payloads[0], TrainJob)
+            scheduled[event.event_id] = job.attempt
+            attempts[job.attempt] = _queued(job, _time(event))
+        elif kind == "workflow_execution_signaled_event_attributes" and what.signal_name == CHECKPOINT_SAVED:
+            saved = _decoded(what.input.payloads[0], CheckpointSaved)
+            if saved.attempt in attempts:
+                attempts[saved.attempt] = _with_checkpoint(attempts[saved.attempt], saved)
+        elif (number := scheduled.get(getattr(what, "scheduled_event_id", 0))) is not None:
+            attempts[number] = _with_event(attempts[number], kind, what, _time(event))
+        elif kind in _ENDED_BY_OTHERS:
+            for number, attempt in attempts.items():
+                if attempt.ended_at is None:
+                    attempts[number] = replace(
+                        attempt, ended_at=_time(event), outcome="cancelled", cause=_ENDED_BY_OTHERS[kind]
+                    )
+    for activity in pending:
+        for number, attempt in attempts.items():
+            if activity.activity_type.name == "train" and attempt.ended_at is None:
+                attempts[number] = _with_pending(attempt, activity)
+    return _with_losses([attempts[number] for number in sorted(attempts)])
+
+
+def _queued(job: TrainJob, at: datetime) -> TrainingAttempt:
+    step = job.resume_from[0].step if job.resume_from else 0
+    return TrainingAttempt(number=job.attempt, queued_at=at, resumed_from_step=step, reached_step=step)
+
+
+def _with_checkpoint(attempt: TrainingAttempt, saved: CheckpointSaved) -> TrainingAttempt:
+    if saved.checkpoint.attempt < saved.attempt:  # found in the store, where an earlier attempt had left it unsaid
+        step = max(attempt.resumed_from_step, saved.checkpoint.step)
+        return _reached(replace(attempt, resumed_from_step=step), step, "start")
+    return _reached(attempt, saved.checkpoint.step, "checkpoint")
+
+
+def _with_event(attempt: TrainingAttempt, kind: str, what: Any, at: datetime) -> TrainingAttempt:
+    """Return the attempt after one more event of its activity."""
+    if kind == "activity_task_started_event_attributes":
+        return replace(attempt, started_at=at, outcome="running")
+    attempt = replace(attempt, ended_at=at)
+    if kind == "activity_task_completed_event_attributes":
+        result = _decoded(what.result.payloads[0], TrainResult)
+        attempt = replace(attempt, outcome="completed", resumed_from_step=result.resumed_from_step)
+        return _reached(attempt, result.last.step, "result")
+    if kind == "activity_task_canceled_event_attributes":
+        return replace(attempt, outcome="cancelled")
+    error = _error(what.failure)
+    attempt = replace(attempt, outcome="failed", cause=describe_failure(error))
+    if isinstance(error, TimeoutError) and error.last_heartbeat_details:
+        return _reached(attempt, Progress(**error.last_heartbeat_details[0]).step, "heartbeat")
+    return attempt
+
+
+def _with_pending(attempt: TrainingAttempt, activity: PendingActivityInfo) -> TrainingAttempt:
+    if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+        return attempt
+    attempt = replace(attempt, started_at=_utc(activity.last_started_time), outcome="running")
+    if not activity.heartbeat_details.payloads:
+        return attempt
+    progress = _decoded(activity.heartbeat_details.payloads[0], Progress)
+    return _reached(attempt, progress.step, "heartbeat")
+
+
+def _reached(attempt: TrainingAttempt, step: int, heard_from: HeardFrom) -> TrainingAttempt:
+    """Return the attempt having reached `step`, unless it was heard of at a later one."""
+    if heard_from != "result" and step < attempt.reached_step:
+        return attempt
+    return replace(attempt, reached_step=step, heard_from=heard_from)
+
+
+def _with_losses(attempts: list[TrainingAttempt]) -> tuple[TrainingAttempt, ...]:
+    lost = [max(0, a.reached_step - b.resumed_from_step) for a, b in pairwise(attempts)]
+    return tuple(replace(a, lost_steps=n) for a, n in zip(attempts, [*lost, None], strict=False))
+
+
+# --- evaluation -------------------------------------------------------------------------------------------
+
+
+def evaluation_tries(
+    events: Iterable[HistoryEvent], pending: Iterable[PendingActivityInfo] = ()
+) -> EvaluationTries | None:
+    """Return the evaluation in the history of an EvaluationWorkflow; None where it has not begun."""
+    tries: EvaluationTries | None = None
+    scheduled = 0
+    for event in events:
+        kind, what = _content(event)
+        if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "evaluate":
+            scheduled = event.event_id
+            tries = EvaluationTries(num_tries=0, started_at=None, ended_at=None, outcome="queued", last_failure=None)
+        elif tries is None or getattr(what, "scheduled_event_id", 0) != scheduled:
+            continue
+        elif kind == "activity_task_started_event_attributes":
+            tries = replace(
+                tries, num_tries=what.attempt, started_at=_time(event), last_failure=_described(what, "last_failure")
+            )
+        elif kind == "activity_task_completed_event_attributes":
+            tries = replace(tries, ended_at=_time(event), outcome="completed")
+        elif kind == "activity_task_canceled_event_attributes":
+            tries = replace(tries, ended_at=_time(event), outcome="cancelled")
+        else:
+            tries = replace(tries, ended_at=_time(event), outcome="failed", last_failure=_described(what, "failure"))
+    for activity in pending:
+        if tries is not None and activity.activity_type.name == "evaluate":
+            begun = activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+            tries = replace(
+                tries,
+                num_tries=activity.attempt if begun else activity.attempt - 1,
+                started_at=_utc(activity.last_started_time) if activity.HasField("last_started_time") else None,
+                outcome="running" if begun else "queued",
+                last_failure=_described(activity, "last_failure"),
+            )
+    return tries
+
+
+# --- reading history --------------------------------------------------------------------------------------
+
+
+def _content(event: HistoryEvent) -> tuple[str, Any]:
+    """Return the kind of an event, and what it says."""
+    kind = event.WhichOneof("attributes")
+    assert kind is not None
+    return kind, getattr(event, kind)
+
+
+def _time(event: HistoryEvent) -> datetime:
+    return _utc(event.event_time)
+
+
+def _utc(timestamp: Any) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
+
+
+def _decoded(payload: Payload, cls: type[T]) -> T:
+    value: T = pydantic_data_converter.payload_converter.from_payload(payload, cls)
+    return value
+
+
+def _error(failure: FailureMessage) -> BaseException:
+    return pydantic_data_converter.failure_converter.from_failure(failure, pydantic_data_converter.payload_converter)
+
+
+def _described(holder: Any, field: str) -> Failure | None:
+    return describe_failure(_error(getattr(holder, field))) if holder.HasField(field) else None

@@ -1,0 +1,123 @@
+"""What `bertpar why` reads out of recorded histories, and how it says it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+
+from bertpar.cli.why import attempts_table, evaluation_line, headline
+from bertpar.events import Failure
+from bertpar.follow import make_console
+from bertpar.why import RunRecord, evaluation_tries, training_attempts
+
+HISTORIES = Path(__file__).parents[1] / "histories"
+
+
+def recorded(name: str) -> list[HistoryEvent]:
+    history = WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text(encoding="utf-8"))
+    return list(history.events)
+
+
+def record(training: str, evaluation: str = "evaluation") -> RunRecord:
+    return RunRecord(
+        run_id="sweep/0",
+        status="completed",
+        failure=None,
+        attempts=training_attempts(recorded(training)),
+        evaluation=evaluation_tries(recorded(evaluation)),
+    )
+
+
+def printed(record: RunRecord) -> str:
+    console = make_console()
+    with console.capture() as capture:
+        console.print(attempts_table(record))
+    return capture.get()
+
+
+def test_a_lost_attempt_reached_the_step_of_its_last_heartbeat() -> None:
+    first, _ = training_attempts(recorded("training-lost"))
+    assert (first.outcome, first.reached_step, first.heard_from) == ("failed", 7, "heartbeat")
+    assert first.cause is not None
+    assert first.cause.error_type == "WorkerLostError"
+    assert first.started_at is not None
+    assert first.ended_at is not None
+    assert (first.ended_at - first.started_at).total_seconds() > 2  # the heartbeat timeout
+
+
+def test_a_checkpoint_found_in_the_store_is_where_an_attempt_resumed() -> None:
+    first, second = training_attempts(recorded("training-lost"))
+    assert second.resumed_from_step == 6
+    assert first.lost_steps == 1
+    assert (second.outcome, second.reached_step, second.lost_steps) == ("completed", 10, None)
+
+
+def test_of_a_process_that_died_the_last_checkpoint_is_known() -> None:
+    first, second = training_attempts(recorded("training-resumed"))
+    assert (first.reached_step, first.heard_from, second.resumed_from_step) == (5, "checkpoint", 5)
+    assert first.cause == Failure(error_type="ProcessDiedError", message="killed")
+
+
+def test_a_run_that_failed_for_good_names_its_cause() -> None:
+    (only,) = training_attempts(recorded("training-failed"))
+    assert (only.outcome, only.lost_steps) == ("failed", None)
+    assert only.cause == Failure(error_type="NotANumberError", message="loss is nan")
+
+
+def test_an_attempt_without_an_end_in_history_is_running() -> None:
+    events = [
+        event for event in recorded("training-lost") if not event.HasField("activity_task_completed_event_attributes")
+    ]
+    assert training_attempts(events)[-1].outcome == "running"
+
+
+def test_an_evaluation_tells_its_tries_and_its_last_failure() -> None:
+    tries = evaluation_tries(recorded("evaluation-retried"))
+    assert tries is not None
+    assert (tries.num_tries, tries.outcome) == (2, "completed")
+    assert tries.last_failure == Failure(error_type="StoreError", message="No space left on device")
+    assert "StoreError: No space left on device" in evaluation_line(tries)
+
+
+def test_the_headline_counts_attempts_and_steps_done_again() -> None:
+    told = headline(record("training-lost", "evaluation-retried"))
+    assert told.startswith("run sweep/0: completed after 2 attempts at training, 0:0")
+    assert told.endswith("at least 1 step done again")
+
+
+def test_a_run_without_a_failure_says_so() -> None:
+    untroubled = record("training-resumed")
+    untroubled = replace(untroubled, attempts=untroubled.attempts[1:])
+    assert headline(untroubled) == "run sweep/0: completed; no attempt failed"
+
+
+def test_a_run_that_failed_before_its_training_names_its_failure() -> None:
+    failed = replace(
+        record("training-lost"),
+        status="failed",
+        attempts=(),
+        evaluation=None,
+        failure=Failure(error_type="DataError", message="no column x"),
+    )
+    assert headline(failed) == "run sweep/0: failed, DataError: no column x"
+
+
+def test_each_attempt_is_a_row_with_its_steps_and_its_end() -> None:
+    rows = printed(record("training-lost")).splitlines()
+    assert len(rows) == 3
+    assert "≥ 7" in rows[1]
+    assert rows[1].endswith("WorkerLostError: no sign of life from the worker (heartbeat timeout)")
+    assert rows[2].split()[-1] == "completed"
+
+
+def test_the_json_form_has_times_causes_and_totals() -> None:
+    plain = record("training-lost").as_json()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["totals"]["attempts"] == 2
+    assert plain["totals"]["lost_steps"] == 1
+    assert plain["attempts"][0]["cause"]["error_type"] == "WorkerLostError"
+    assert plain["attempts"][0]["started_at"].endswith("+00:00")
