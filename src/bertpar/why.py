@@ -5,29 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.api.failure.v1 import Failure as FailureMessage
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import TimeoutError
-from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, RunStatus, TrainJob, TrainResult
+from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
 from bertpar.observe import find_run
 from bertpar.workflows.failures import describe_failure
-
-T = TypeVar("T")
+from bertpar.workflows.records import training_id
 
 Outcome = Literal["queued", "running", "completed", "failed", "cancelled"]
-HeardFrom = Literal["start", "checkpoint", "heartbeat", "result"]
-"""How a step is known: exact from a result, up to a second old from a heartbeat, else a lower bound."""
+HeardFrom = Literal["start", "checkpoint", "heartbeat", "failure", "result"]
+"""How a step is known: exactly from a failure that names it or from a result, else as a lower bound."""
+
+EXACT: frozenset[HeardFrom] = frozenset({"failure", "result"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ class TrainingAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationTries:
-    """The evaluation of a run. Its tries are Temporal's own, which keeps the last failure only."""
+    """The evaluation of a run. Its tries are Temporal's own retries, of which history keeps the last failure alone."""
 
     num_tries: int
     started_at: datetime | None
@@ -106,29 +103,13 @@ async def explain_run(client: Client, run_id: str) -> RunRecord:
         RPCError: the server or the evaluation worker does not answer.
     """
     _, state = await find_run(client, run_id)
-    training, evaluating = await _events(client, f"{run_id}/train"), await _events(client, f"{run_id}/eval")
     return RunRecord(
         run_id=run_id,
         status=state.status,
         failure=state.failure,
-        attempts=training_attempts(training, await _pending(client, f"{run_id}/train") if training else []),
-        evaluation=evaluation_tries(evaluating, await _pending(client, f"{run_id}/eval") if evaluating else []),
+        attempts=training_attempts(*await recall(client, training_id(run_id))),
+        evaluation=evaluation_tries(*await recall(client, f"{run_id}/eval")),
     )
-
-
-async def _events(client: Client, workflow_id: str) -> list[HistoryEvent]:
-    """Return a workflow's history; none where it was never started."""
-    try:
-        return [event async for event in client.get_workflow_handle(workflow_id).fetch_history_events()]
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
-        return []
-
-
-async def _pending(client: Client, workflow_id: str) -> list[PendingActivityInfo]:
-    """Return the activities that have not ended; history learns of their starts later."""
-    return list((await client.get_workflow_handle(workflow_id).describe()).raw_description.pending_activities)
 
 
 _ENDED_BY_OTHERS = {
@@ -145,35 +126,41 @@ _ENDED_BY_OTHERS = {
 
 
 def training_attempts(
-    events: Iterable[HistoryEvent], pending: Iterable[PendingActivityInfo] = ()
+    histories: Iterable[History], pending: Iterable[PendingActivityInfo] = ()
 ) -> tuple[TrainingAttempt, ...]:
-    """Return the attempts in the history of a TrainingWorkflow, those among `pending` as they are now."""
+    """Return the attempts in the histories of a run's TrainingWorkflow, those among `pending` as they are now."""
     attempts: dict[int, TrainingAttempt] = {}
-    scheduled: dict[int, int] = {}
-    """Numbers of attempts, by the event that scheduled them."""
-    for event in events:
-        kind, what = _content(event)
-        if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "train":
-            job = _decoded(what.input.payloads[0], TrainJob)
-            scheduled[event.event_id] = job.attempt
-            attempts[job.attempt] = _queued(job, _time(event))
-        elif kind == "workflow_execution_signaled_event_attributes" and what.signal_name == CHECKPOINT_SAVED:
-            saved = _decoded(what.input.payloads[0], CheckpointSaved)
-            if saved.attempt in attempts:
-                attempts[saved.attempt] = _with_checkpoint(attempts[saved.attempt], saved)
-        elif (number := scheduled.get(getattr(what, "scheduled_event_id", 0))) is not None:
-            attempts[number] = _with_event(attempts[number], kind, what, _time(event))
-        elif kind in _ENDED_BY_OTHERS:
-            for number, attempt in attempts.items():
-                if attempt.ended_at is None:
-                    attempts[number] = replace(
-                        attempt, ended_at=_time(event), outcome="cancelled", cause=_ENDED_BY_OTHERS[kind]
-                    )
+    for history in histories:
+        _read_training(history, attempts)
     for activity in pending:
         for number, attempt in attempts.items():
             if activity.activity_type.name == "train" and attempt.ended_at is None:
                 attempts[number] = _with_pending(attempt, activity)
     return _with_losses([attempts[number] for number in sorted(attempts)])
+
+
+def _read_training(history: History, attempts: dict[int, TrainingAttempt]) -> None:
+    """Add one execution's attempts."""
+    scheduled: dict[int | None, int] = {}
+    """Numbers of attempts, by the event that scheduled them."""
+    for event in history:
+        kind, what = event_content(event)
+        if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "train":
+            job = decoded(what.input.payloads[0], TrainJob)
+            scheduled[event.event_id] = job.attempt
+            attempts[job.attempt] = _queued(job, event_time(event))
+        elif kind == "workflow_execution_signaled_event_attributes" and what.signal_name == CHECKPOINT_SAVED:
+            saved = decoded(what.input.payloads[0], CheckpointSaved)
+            if saved.attempt in attempts:
+                attempts[saved.attempt] = _with_checkpoint(attempts[saved.attempt], saved)
+        elif (number := scheduled.get(getattr(what, "scheduled_event_id", None))) is not None:
+            attempts[number] = _with_event(attempts[number], kind, what, event_time(event))
+        elif kind in _ENDED_BY_OTHERS:
+            for number, attempt in attempts.items():
+                if attempt.ended_at is None:
+                    attempts[number] = replace(
+                        attempt, ended_at=event_time(event), outcome="cancelled", cause=_ENDED_BY_OTHERS[kind]
+                    )
 
 
 def _queued(job: TrainJob, at: datetime) -> TrainingAttempt:
@@ -194,13 +181,16 @@ def _with_event(attempt: TrainingAttempt, kind: str, what: Any, at: datetime) ->
         return replace(attempt, started_at=at, outcome="running")
     attempt = replace(attempt, ended_at=at)
     if kind == "activity_task_completed_event_attributes":
-        result = _decoded(what.result.payloads[0], TrainResult)
+        result = decoded(what.result.payloads[0], TrainResult)
         attempt = replace(attempt, outcome="completed", resumed_from_step=result.resumed_from_step)
         return _reached(attempt, result.last.step, "result")
     if kind == "activity_task_canceled_event_attributes":
         return replace(attempt, outcome="cancelled")
-    error = _error(what.failure)
-    attempt = replace(attempt, outcome="failed", cause=describe_failure(error))
+    error = decoded_error(what.failure)
+    cause = describe_failure(error)
+    attempt = replace(attempt, outcome="failed", cause=cause)
+    if cause.step is not None:
+        return _reached(attempt, cause.step - 1, "failure")
     if isinstance(error, TimeoutError) and error.last_heartbeat_details:
         return _reached(attempt, Progress(**error.last_heartbeat_details[0]).step, "heartbeat")
     return attempt
@@ -209,16 +199,16 @@ def _with_event(attempt: TrainingAttempt, kind: str, what: Any, at: datetime) ->
 def _with_pending(attempt: TrainingAttempt, activity: PendingActivityInfo) -> TrainingAttempt:
     if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
         return attempt
-    attempt = replace(attempt, started_at=_utc(activity.last_started_time), outcome="running")
+    attempt = replace(attempt, started_at=utc(activity.last_started_time), outcome="running")
     if not activity.heartbeat_details.payloads:
         return attempt
-    progress = _decoded(activity.heartbeat_details.payloads[0], Progress)
+    progress = decoded(activity.heartbeat_details.payloads[0], Progress)
     return _reached(attempt, progress.step, "heartbeat")
 
 
 def _reached(attempt: TrainingAttempt, step: int, heard_from: HeardFrom) -> TrainingAttempt:
     """Return the attempt having reached `step`, unless it was heard of at a later one."""
-    if heard_from != "result" and step < attempt.reached_step:
+    if heard_from not in EXACT and step < attempt.reached_step:
         return attempt
     return replace(attempt, reached_step=step, heard_from=heard_from)
 
@@ -232,67 +222,49 @@ def _with_losses(attempts: list[TrainingAttempt]) -> tuple[TrainingAttempt, ...]
 
 
 def evaluation_tries(
-    events: Iterable[HistoryEvent], pending: Iterable[PendingActivityInfo] = ()
+    histories: Iterable[History], pending: Iterable[PendingActivityInfo] = ()
 ) -> EvaluationTries | None:
-    """Return the evaluation in the history of an EvaluationWorkflow; None where it has not begun."""
+    """Return the evaluation in the histories of a run's EvaluationWorkflow; None where it has not begun."""
     tries: EvaluationTries | None = None
-    scheduled = 0
-    for event in events:
-        kind, what = _content(event)
-        if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "evaluate":
-            scheduled = event.event_id
-            tries = EvaluationTries(num_tries=0, started_at=None, ended_at=None, outcome="queued", last_failure=None)
-        elif tries is None or getattr(what, "scheduled_event_id", 0) != scheduled:
-            continue
-        elif kind == "activity_task_started_event_attributes":
-            tries = replace(
-                tries, num_tries=what.attempt, started_at=_time(event), last_failure=_described(what, "last_failure")
-            )
-        elif kind == "activity_task_completed_event_attributes":
-            tries = replace(tries, ended_at=_time(event), outcome="completed")
-        elif kind == "activity_task_canceled_event_attributes":
-            tries = replace(tries, ended_at=_time(event), outcome="cancelled")
-        else:
-            tries = replace(tries, ended_at=_time(event), outcome="failed", last_failure=_described(what, "failure"))
+    num_before = 0
+    """Tries at the activities before the one that is being read."""
+    for history in histories:
+        scheduled = 0
+        for event in history:
+            kind, what = event_content(event)
+            if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "evaluate":
+                scheduled = event.event_id
+                num_before = tries.num_tries if tries else 0
+                tries = replace(tries or _NO_TRY, started_at=None, ended_at=None, outcome="queued")
+            elif tries is not None and getattr(what, "scheduled_event_id", None) == scheduled:
+                tries = _with_evaluation_event(tries, kind, what, event_time(event), num_before)
     for activity in pending:
         if tries is not None and activity.activity_type.name == "evaluate":
             begun = activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
             tries = replace(
                 tries,
-                num_tries=activity.attempt if begun else activity.attempt - 1,
-                started_at=_utc(activity.last_started_time) if activity.HasField("last_started_time") else None,
+                num_tries=num_before + (activity.attempt if begun else activity.attempt - 1),
+                started_at=utc(activity.last_started_time) if activity.HasField("last_started_time") else None,
                 outcome="running" if begun else "queued",
-                last_failure=_described(activity, "last_failure"),
+                last_failure=described_in(activity, "last_failure") or tries.last_failure,
             )
     return tries
 
 
-# --- reading history --------------------------------------------------------------------------------------
+_NO_TRY = EvaluationTries(num_tries=0, started_at=None, ended_at=None, outcome="queued", last_failure=None)
 
 
-def _content(event: HistoryEvent) -> tuple[str, Any]:
-    """Return the kind of an event, and what it says."""
-    kind = event.WhichOneof("attributes")
-    assert kind is not None
-    return kind, getattr(event, kind)
-
-
-def _time(event: HistoryEvent) -> datetime:
-    return _utc(event.event_time)
-
-
-def _utc(timestamp: Any) -> datetime:
-    return timestamp.ToDatetime(tzinfo=UTC)  # type: ignore[no-any-return]
-
-
-def _decoded(payload: Payload, cls: type[T]) -> T:
-    value: T = pydantic_data_converter.payload_converter.from_payload(payload, cls)
-    return value
-
-
-def _error(failure: FailureMessage) -> BaseException:
-    return pydantic_data_converter.failure_converter.from_failure(failure, pydantic_data_converter.payload_converter)
-
-
-def _described(holder: Any, field: str) -> Failure | None:
-    return describe_failure(_error(getattr(holder, field))) if holder.HasField(field) else None
+def _with_evaluation_event(
+    tries: EvaluationTries, kind: str, what: Any, at: datetime, num_before: int
+) -> EvaluationTries:
+    if kind == "activity_task_started_event_attributes":
+        failure = described_in(what, "last_failure") or tries.last_failure
+        return replace(
+            tries, num_tries=num_before + what.attempt, started_at=at, outcome="running", last_failure=failure
+        )
+    tries = replace(tries, ended_at=at)
+    if kind == "activity_task_completed_event_attributes":
+        return replace(tries, outcome="completed")
+    if kind == "activity_task_canceled_event_attributes":
+        return replace(tries, outcome="cancelled")
+    return replace(tries, outcome="failed", last_failure=described_in(what, "failure"))

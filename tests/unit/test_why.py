@@ -17,9 +17,10 @@ from bertpar.why import RunRecord, evaluation_tries, training_attempts
 HISTORIES = Path(__file__).parents[1] / "histories"
 
 
-def recorded(name: str) -> list[HistoryEvent]:
-    history = WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text(encoding="utf-8"))
-    return list(history.events)
+def recorded(*names: str) -> list[list[HistoryEvent]]:
+    """Return the histories of these names, as if of one workflow's executions."""
+    texts = {name: (HISTORIES / f"{name}.json").read_text(encoding="utf-8") for name in names}
+    return [list(WorkflowHistory.from_json(name, text).events) for name, text in texts.items()]
 
 
 def record(training: str, evaluation: str = "evaluation") -> RunRecord:
@@ -40,7 +41,7 @@ def printed(record: RunRecord) -> str:
 
 
 def test_a_lost_attempt_reached_the_step_of_its_last_heartbeat() -> None:
-    first, _ = training_attempts(recorded("training-lost"))
+    first, *_ = training_attempts(recorded("training-lost"))
     assert (first.outcome, first.reached_step, first.heard_from) == ("failed", 7, "heartbeat")
     assert first.cause is not None
     assert first.cause.error_type == "WorkerLostError"
@@ -50,10 +51,16 @@ def test_a_lost_attempt_reached_the_step_of_its_last_heartbeat() -> None:
 
 
 def test_a_checkpoint_found_in_the_store_is_where_an_attempt_resumed() -> None:
-    first, second = training_attempts(recorded("training-lost"))
+    first, second, _ = training_attempts(recorded("training-lost"))
     assert second.resumed_from_step == 6
     assert first.lost_steps == 1
-    assert (second.outcome, second.reached_step, second.lost_steps) == ("completed", 10, None)
+
+
+def test_a_failure_that_names_its_step_came_before_that_step_was_done() -> None:
+    _, second, third = training_attempts(recorded("training-lost"))
+    assert second.cause == Failure(error_type="OutOfMemoryError", message="out of memory", step=9)
+    assert (second.reached_step, second.heard_from, second.lost_steps) == (8, "failure", 2)
+    assert (third.outcome, third.reached_step, third.lost_steps) == ("completed", 10, None)
 
 
 def test_of_a_process_that_died_the_last_checkpoint_is_known() -> None:
@@ -69,10 +76,9 @@ def test_a_run_that_failed_for_good_names_its_cause() -> None:
 
 
 def test_an_attempt_without_an_end_in_history_is_running() -> None:
-    events = [
-        event for event in recorded("training-lost") if not event.HasField("activity_task_completed_event_attributes")
-    ]
-    assert training_attempts(events)[-1].outcome == "running"
+    (history,) = recorded("training-lost")
+    unended = [event for event in history if not event.HasField("activity_task_completed_event_attributes")]
+    assert training_attempts([unended])[-1].outcome == "running"
 
 
 def test_an_evaluation_tells_its_tries_and_its_last_failure() -> None:
@@ -83,10 +89,17 @@ def test_an_evaluation_tells_its_tries_and_its_last_failure() -> None:
     assert "StoreError: No space left on device" in evaluation_line(tries)
 
 
+def test_tries_are_counted_over_all_executions_of_an_evaluation() -> None:
+    tries = evaluation_tries(recorded("evaluation-retried", "evaluation"))
+    assert tries is not None
+    assert tries.num_tries == 3
+    assert tries.last_failure is not None
+
+
 def test_the_headline_counts_attempts_and_steps_done_again() -> None:
     told = headline(record("training-lost", "evaluation-retried"))
-    assert told.startswith("run sweep/0: completed after 2 attempts at training, 0:0")
-    assert told.endswith("at least 1 step done again")
+    assert told.startswith("run sweep/0: completed after 3 attempts at training, 0:0")
+    assert told.endswith("at least 3 steps done again")
 
 
 def test_a_run_without_a_failure_says_so() -> None:
@@ -108,16 +121,16 @@ def test_a_run_that_failed_before_its_training_names_its_failure() -> None:
 
 def test_each_attempt_is_a_row_with_its_steps_and_its_end() -> None:
     rows = printed(record("training-lost")).splitlines()
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert "≥ 7" in rows[1]
     assert rows[1].endswith("WorkerLostError: no sign of life from the worker (heartbeat timeout)")
-    assert rows[2].split()[-1] == "completed"
+    assert rows[3].split()[-1] == "completed"
 
 
 def test_the_json_form_has_times_causes_and_totals() -> None:
     plain = record("training-lost").as_json()
     assert json.loads(json.dumps(plain)) == plain
-    assert plain["totals"]["attempts"] == 2
-    assert plain["totals"]["lost_steps"] == 1
+    assert plain["totals"]["attempts"] == 3
+    assert plain["totals"]["lost_steps"] == 3
     assert plain["attempts"][0]["cause"]["error_type"] == "WorkerLostError"
     assert plain["attempts"][0]["started_at"].endswith("+00:00")

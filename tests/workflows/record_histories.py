@@ -108,7 +108,10 @@ async def _record_cancelled(client: Client) -> None:
 
 
 async def _record_lost(client: Client) -> None:
-    """A run that lost its worker at step 7, with a checkpoint of step 6 unsaid, and whose evaluation failed once."""
+    """A run that lost its worker at step 7, with a checkpoint of step 6 unsaid; then its memory ran out at step 9.
+
+    Its evaluation failed once.
+    """
 
     async def train(job: TrainJob) -> TrainResult:
         if job.attempt == 1:
@@ -117,7 +120,9 @@ async def _record_lost(client: Client) -> None:
             await asyncio.Event().wait()
         unsaid = checkpoint(replace(job, attempt=1), 6)
         workflow = activity.client().get_workflow_handle(activity.info().workflow_id)
-        await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=unsaid, attempt=2))
+        await workflow.signal(CHECKPOINT_SAVED, CheckpointSaved(checkpoint=unsaid, attempt=job.attempt))
+        if job.attempt == 2:
+            raise ApplicationError("out of memory", None, 9, type="OutOfMemoryError")
         return replace(await train_at_once(job), resumed_from_step=6)
 
     async def evaluate(job: EvaluateJob) -> EvaluateResult:

@@ -85,7 +85,9 @@ def evaluation_line(evaluation: EvaluationTries) -> str:
 
 
 def _is_exact(attempt: TrainingAttempt) -> bool:
-    return attempt.heard_from == "result"
+    from bertpar.why import EXACT
+
+    return attempt.heard_from in EXACT
 
 
 def _counted(number: int, noun: str) -> str:

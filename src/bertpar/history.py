@@ -1,0 +1,67 @@
+"""Reads the histories that Temporal keeps of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure as FailureMessage
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from bertpar.events import Failure
+from bertpar.workflows.failures import describe_failure
+
+T = TypeVar("T")
+
+History = Sequence[HistoryEvent]
+"""Of one execution. A run's workflows have several only where its best checkpoint was damaged and made again."""
+
+
+async def recall(client: Client, workflow_id: str) -> tuple[Sequence[History], Sequence[PendingActivityInfo]]:
+    """Return the histories of all executions of a workflow, oldest first, and the activities that have not ended."""
+    found = [execution async for execution in client.list_workflows(f"WorkflowId = '{workflow_id}'")]
+    handles = [
+        client.get_workflow_handle(workflow_id, run_id=execution.run_id)
+        for execution in sorted(found, key=lambda execution: execution.start_time)
+    ]
+    histories = [[event async for event in handle.fetch_history_events()] for handle in handles]
+    described = [await handle.describe() for handle in handles[-1:]]  # of the others nothing is pending
+    return histories, [activity for d in described for activity in d.raw_description.pending_activities]
+
+
+def event_content(event: HistoryEvent) -> tuple[str, Any]:
+    """Return the kind of an event, and what it says."""
+    kind = event.WhichOneof("attributes")
+    assert kind is not None
+    return kind, getattr(event, kind)
+
+
+def event_time(event: HistoryEvent) -> datetime:
+    return utc(event.event_time)
+
+
+def utc(timestamp: Any) -> datetime:
+    """Return a protobuf timestamp as an aware datetime."""
+    moment: datetime = timestamp.ToDatetime(tzinfo=UTC)
+    return moment
+
+
+def decoded(payload: Payload, cls: type[T]) -> T:
+    """Return what a payload holds, checked against its type."""
+    value: T = pydantic_data_converter.payload_converter.from_payload(payload, cls)
+    return value
+
+
+def decoded_error(failure: FailureMessage) -> BaseException:
+    """Return a failure as the exception that a workflow sees."""
+    return pydantic_data_converter.failure_converter.from_failure(failure, pydantic_data_converter.payload_converter)
+
+
+def described_in(holder: Any, field: str) -> Failure | None:
+    """Return the failure in a field of a message, as workflows describe it; None where the field is not set."""
+    return describe_failure(decoded_error(getattr(holder, field))) if holder.HasField(field) else None
