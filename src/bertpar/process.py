@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,11 @@ class JobStarter:
     Each job sees one of the GPUs `devices` alone, the one with the fewest jobs; without devices, what the worker sees.
     """
 
-    def __init__(self, log_folder: Path, devices: Sequence[str] = ()) -> None:
+    def __init__(
+        self, log_folder: Path, devices: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._environment = environment or {}
+        """What the jobs' environment has beside this process's own."""
         self._log_file = log_folder / f"template-{os.getpid()}.log"
         self._all_devices = devices
         self._devices: dict[int, str] = {}
@@ -100,7 +104,7 @@ class JobStarter:
                 with theirs, self._log_file.open("ab") as log:
                     process = await asyncio.create_subprocess_exec(
                         *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
-                        env={**os.environ, **_ONE_THREAD},
+                        env={**os.environ, **self._environment, **_ONE_THREAD},
                         pass_fds=(theirs.fileno(),),
                         stdin=asyncio.subprocess.DEVNULL,
                         stdout=log,

@@ -17,6 +17,7 @@ HEAVY = {"torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "sk
         "import bertpar.launch, bertpar.submit, bertpar.follow, bertpar.compose, bertpar.tracking",
         "import bertpar.cli.sweeps, bertpar.cli.stack, bertpar.predictions",
         "import bertpar.worker, bertpar.activities",
+        "import bertpar.cli.verify, bertpar.verify.resume",
         "from hydra.core.plugins import Plugins; Plugins.instance()",
     ],
 )

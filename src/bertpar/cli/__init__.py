@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "checkpoints": "bertpar.cli.sweeps:checkpoints",
     "predict": "bertpar.cli.sweeps:predict",
     "ls": "bertpar.cli.sweeps:ls",
+    "diff": "bertpar.cli.verify:diff",
+    "verify-resume": "bertpar.cli.verify:verify_resume",
 }
 """Where each command lives, in the order in which `--help` lists them."""
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from bertpar import faults
 from bertpar.checkpoints import checkpoint_key
 from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, Progress, TrainJob
@@ -105,6 +106,7 @@ class RunRecorder(Checkpoint):
         loss = float(outputs["loss"])
         state.step = step
         state.window.append(loss)
+        faults.reach("step.done")
         self._window_examples += sum(len(micro_batch["labels"]) for micro_batch in batch)
         validates = step in self._validation_steps
         if validates or step % self._spec.trainer.log_every_n_steps == 0:

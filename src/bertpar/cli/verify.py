@@ -1,0 +1,139 @@
+"""Commands that prove what is promised: that interruptions change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from bertpar import paths
+from bertpar.errors import ConfigError
+from bertpar.paths import Home
+
+_MAX_LINES = 12
+"""Differences shown of one run: after the first ones the others say nothing new."""
+
+
+@click.command()
+@click.argument("sweep")
+@click.argument("other")
+@click.option(
+    "--other-home",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The BERTPAR_HOME that OTHER was run in. Default: the same as SWEEP's.",
+)
+@click.option("--store", "store_root", help="SWEEP's store.root, where it was not the home's own.")
+@click.option("--tracking", help="SWEEP's tracking.uri, where it was not the home's own.")
+@click.option("--other-store", help="OTHER's. Default: its home's own, or SWEEP's if that is the same home.")
+@click.option("--other-tracking", help="Likewise.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff(
+    sweep: str,
+    other: str,
+    other_home: Path | None,
+    store_root: str | None,
+    tracking: str | None,
+    other_store: str | None,
+    other_tracking: str | None,
+    as_json: bool,
+) -> int:
+    """Compare the results of SWEEP and OTHER run by run, bit for bit.
+
+    Compared are the weights of every checkpoint that both have, every metric row in MLflow (values, not when they were
+    logged; not the measured speed), the best step, the test metrics and the test predictions, and that MLflow has one
+    run of each and no row twice. Runs are matched by what was swept. The exit code is 0 only if all is identical.
+    Neither Temporal nor a running stack is needed.
+    """
+    from bertpar.verify import Place, compare_sweeps, read_sweep
+
+    place = Place.of(paths.home(), store_root, tracking)
+    if other_home is None:
+        other_place = Place.of(paths.home(), other_store or store_root, other_tracking or tracking)
+    else:
+        other_place = Place.of(Home(other_home.resolve()), other_store, other_tracking)
+    compared = compare_sweeps(read_sweep(place, sweep), read_sweep(other_place, other))
+    identical = not any(run.problems for run in compared)
+    if as_json:
+        runs = [asdict(run) for run in compared]
+        click.echo(json.dumps({"identical": identical, "sweep": sweep, "other": other, "runs": runs}, indent=1))
+    else:
+        for run in compared:
+            _print_comparison(run.name, run.digest, run.num_rows, run.problems, run.explanations)
+        click.echo("IDENTICAL" if identical else f"DIFFERENT: the first value is {sweep}'s, the second {other}'s")
+    return 0 if identical else 1
+
+
+def _print_comparison(
+    name: str, digest: str | None, num_rows: int, problems: tuple[str, ...], explanations: tuple[str, ...]
+) -> None:
+    if problems:
+        click.echo(f"{name}: different")
+        shown = problems[:_MAX_LINES]
+        for problem in shown:
+            click.echo(f"  {problem}")
+        if len(problems) > len(shown):
+            click.echo(f"  and {len(problems) - len(shown)} more differences (all of them: --json)")
+        for explanation in explanations:
+            click.echo(f"  configured differently: {explanation}")
+    elif digest is not None:
+        click.echo(f"{name}: identical  sha256:{digest}  {num_rows} metric rows")
+
+
+@click.command("verify-resume")
+@click.argument("overrides", nargs=-1)
+@click.option("--kills", type=click.IntRange(min=1), default=5, show_default=True, help="How often to kill -9.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides when to kill.")
+@click.option(
+    "--config-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with YAML of your own, as for train.py.",
+)
+def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir: Path | None) -> int:
+    """Prove on your own configuration that kills change nothing.
+
+    OVERRIDES are those of train.py (experiment=smoke lr=1e-3 ...). The configuration is trained twice, side by side
+    where the cores allow it: once undisturbed, and once killed with SIGKILL at seeded random steps and in the midst of
+    commits, each time resumed from what was signalled. Then the weights of every checkpoint, every metric row, the best
+    step, the test metrics and the test predictions are compared, bit for bit. It works in a temporary folder (TMPDIR)
+    with a store and an MLflow database of its own, and needs no Temporal.
+
+    Prints IDENTICAL with the digests and ends with 0, or prints the first step and tensor that differ and ends with 1.
+    A configuration that cannot be repeated exactly is refused with the reason (2).
+    """
+    import asyncio
+    import shutil
+    import tempfile
+
+    from bertpar.stack.settings import visible_gpus
+    from bertpar.verify.composing import compose_run
+    from bertpar.verify.exactness import exactness_problems
+    from bertpar.verify.resume import verify_resume
+
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of every table of the new database
+    home = Home(Path(tempfile.mkdtemp(prefix="bertpar-verify-")))
+    try:
+        spec = compose_run(overrides, config_dir, home)
+        if problems := exactness_problems(spec, "gpu" if visible_gpus() else "cpu"):
+            raise ConfigError("\n".join(f"this configuration cannot be exact: {problem}" for problem in problems))
+        click.echo(
+            f"training {spec.model.name} on {spec.data.name} ({spec.trainer.precision}, seed {spec.seed}) twice: "
+            f"undisturbed, and killed {kills} times"
+        )
+        verdict = asyncio.run(verify_resume(spec, home, kills, seed, click.echo))
+    finally:
+        shutil.rmtree(home.root, ignore_errors=True)
+    for problem in verdict.problems[:_MAX_LINES]:
+        click.echo(f"  {problem}")
+    if verdict.problems:
+        click.echo(f"DIFFERENT after {len(verdict.kills)} kills: the first value is the undisturbed run's")
+        return 1
+    one = verdict.undisturbed
+    steps = ", ".join(str(kill.step) for kill in verdict.kills)
+    click.echo(
+        f"IDENTICAL  weights sha256:{one.weights_digest}  {len(one.rows)} metric rows, "
+        f"predictions sha256:{one.predictions}  after {len(verdict.kills)} kills at steps {steps}"
+    )
+    return 0

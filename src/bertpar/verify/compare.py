@@ -1,0 +1,88 @@
+"""Compares outcomes: what is wrong with one by itself, and where two of them part. Pure functions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from bertpar.verify.outcome import Row, RunOutcome
+
+_PLACES = ("tracking", "store", "temporal", "sweep")
+"""Sections of the configuration that say where a run is done, not what it computes."""
+
+
+def faults(run: RunOutcome) -> list[str]:
+    """Return what no honest run has: two MLflow runs, a repeated metric row, attempts that contradict each other."""
+    found = []
+    if len(run.statuses) != 1:
+        found.append(f"{len(run.statuses)} MLflow runs instead of one")
+    if run.num_evaluations > 1:
+        found.append(f"{run.num_evaluations} evaluations instead of one")
+    found += [f"step {step}: two attempts made checkpoints with different weights" for step in run.torn_steps]
+    for (step, key), values in _by_step_and_key(run.rows).items():
+        if len(values) > 1:
+            found.append(f"step {step}: metric {key} is logged {len(values)} times ({', '.join(map(_shown, values))})")
+    return found
+
+
+def differences(one: RunOutcome, other: RunOutcome) -> list[str]:
+    """Return where the results part, the earliest step first; nothing where every bit is the same."""
+    found = [*_by_step(one, other)]
+    for name, a, b in (
+        ("last checkpoint: step", one.last_step, other.last_step),
+        ("best checkpoint: step", one.best_step, other.best_step),
+        ("status in MLflow:", " ".join(one.statuses), " ".join(other.statuses)),
+        ("test predictions: sha256", one.predictions, other.predictions),
+    ):
+        if a != b:
+            found.append(f"{name} {a} against {b}")
+    for key in sorted(one.test_metrics.keys() | other.test_metrics.keys()):
+        values = (one.test_metrics.get(key), other.test_metrics.get(key))
+        if _bits(values[0]) != _bits(values[1]):
+            found.append(f"{key}: {_value(values[0])} against {_value(values[1])}")
+    return found
+
+
+def differing_configuration(one: RunOutcome, other: RunOutcome) -> list[str]:
+    """Return the settings that could explain why two runs differ."""
+    found = []
+    for key in sorted(one.configuration.keys() | other.configuration.keys()):
+        a, b = one.configuration.get(key, "(not there)"), other.configuration.get(key, "(not there)")
+        if a != b and key.partition(".")[0] not in _PLACES:
+            found.append(f"{key}: {a} against {b}")
+    return found
+
+
+def _by_step(one: RunOutcome, other: RunOutcome) -> Iterator[str]:
+    rows = _by_step_and_key(one.rows), _by_step_and_key(other.rows)
+    common = one.weights.keys() & other.weights.keys()
+    for step in sorted({step for side in rows for step, _ in side} | common):
+        if step in common and (tensor := one.weights[step].first_difference(other.weights[step])):
+            yield f"step {step}: weights differ, first in tensor {tensor}"
+        for key in sorted({key for side in rows for s, key in side if s == step}):
+            a, b = rows[0].get((step, key), []), rows[1].get((step, key), [])
+            if a != b:
+                yield f"step {step}: metric {key} is {_values(a)} against {_values(b)}"
+
+
+def _by_step_and_key(rows: tuple[Row, ...]) -> dict[tuple[int, str], list[str]]:
+    found: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for row in rows:
+        found[row.step, row.key].append(row.bits)
+    return found
+
+
+def _bits(value: float | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _values(bits: list[str]) -> str:
+    return ", ".join(map(_shown, bits)) if bits else "missing"
+
+
+def _shown(bits: str) -> str:
+    return _value(float.fromhex(bits))
+
+
+def _value(value: float | None) -> str:
+    return "missing" if value is None else f"{value!r} ({value.hex()})"

@@ -1,0 +1,138 @@
+"""Two sweeps side by side, run by run, wherever they were done. No Temporal is needed for that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertpar.errors import NotFoundError
+from bertpar.paths import Home
+from bertpar.store import Store
+from bertpar.tracking.address import sqlite_path, without_password
+from bertpar.tracking.connection import mlflow_client
+from bertpar.tracking.runs import IDENTITY_TAG
+from bertpar.verify.compare import differences, differing_configuration, faults
+from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
+
+_SWEEP_TAG = "bertpar.sweep"
+_SWEPT_PREFIX = "sweep."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the results of sweeps lie."""
+
+    store_root: str
+    tracking_uri: str
+    cache: Path
+
+    @classmethod
+    def of(cls, home: Home, store_root: str | None = None, tracking_uri: str | None = None) -> Place:
+        """Return the home's own store and MLflow database, unless others are named."""
+        return cls(
+            store_root=store_root or str(home.store), tracking_uri=tracking_uri or home.mlflow_uri, cache=home.cache
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """What all runs of a sweep came to."""
+
+    sweep_id: str
+    parent_statuses: tuple[str, ...]
+    """The status of every MLflow run that stands for the sweep as a whole: exactly one."""
+    runs: dict[str, RunOutcome]
+    """By what tells a run from its siblings: `lr=0.001,seed=2`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunComparison:
+    """One run of one sweep beside its like of another."""
+
+    name: str
+    digest: str | None
+    """Of the results; None where they differ."""
+    num_rows: int
+    problems: tuple[str, ...]
+    """Where they differ, the earliest step first, and what is wrong with either by itself."""
+    explanations: tuple[str, ...]
+    """Differing settings, where there are problems."""
+
+
+def read_sweep(place: Place, sweep_id: str) -> SweepOutcome:
+    """Read the results of every run of the sweep.
+
+    Raises:
+        NotFoundError: MLflow has no run of this sweep.
+        CorruptError: a checkpoint or an evaluation is damaged.
+        TrackingError: MLflow cannot be reached.
+    """
+    database = sqlite_path(place.tracking_uri)
+    found: list[Any] = []
+    if database is None or database.exists():  # one that is not there would be made
+        with mlflow_client(place.tracking_uri) as client:
+            found = find_mlflow_runs(client, _SWEEP_TAG, sweep_id)
+    if not found:
+        raise NotFoundError(
+            f"no run of sweep {sweep_id} in MLflow at {without_password(place.tracking_uri)}; `bertpar ls` lists the "
+            "sweeps. For another home set BERTPAR_HOME, or --other-home; for tracking.uri=... give --tracking"
+        )
+    by_identity: dict[str, list[Any]] = defaultdict(list)
+    for run in found:
+        by_identity[run.data.tags[IDENTITY_TAG]].append(run)
+    parents = by_identity.pop(sweep_id, [])
+    store = Store(place.store_root, place.cache)
+    runs: dict[str, RunOutcome] = {}
+    for run_id in sorted(by_identity, key=lambda run_id: int(run_id.rpartition("/")[2])):
+        mlflow_runs = by_identity[run_id]
+        name = _name(mlflow_runs[0].data.tags, run_id)
+        name = name if name not in runs else f"{name} ({run_id.rpartition('/')[2]})"
+        runs[name] = read_outcome(store, place.tracking_uri, run_id, mlflow_runs)
+    return SweepOutcome(sweep_id=sweep_id, parent_statuses=tuple(parent.info.status for parent in parents), runs=runs)
+
+
+def compare_sweeps(one: SweepOutcome, other: SweepOutcome) -> list[RunComparison]:
+    """Return the comparison of every run with its like, and of the sweeps' own MLflow runs as a whole."""
+    compared = [_compare_parents(one, other)]
+    for name in dict.fromkeys((*one.runs, *other.runs)):
+        a, b = one.runs.get(name), other.runs.get(name)
+        if a is None or b is None:
+            lacking = one.sweep_id if a is None else other.sweep_id
+            compared.append(_differing(name, [f"{lacking} has no such run"]))
+            continue
+        own = [f"{run.run_id}: {fault}" for run in (a, b) for fault in faults(run)]
+        problems = [*differences(a, b), *own]
+        if problems:
+            compared.append(_differing(name, problems, differing_configuration(a, b)))
+        else:
+            compared.append(
+                RunComparison(name=name, digest=a.digest, num_rows=len(a.rows), problems=(), explanations=())
+            )
+    return compared
+
+
+def _compare_parents(one: SweepOutcome, other: SweepOutcome) -> RunComparison:
+    name = "the sweep itself"
+    problems = [
+        f"{sweep.sweep_id}: {len(sweep.parent_statuses)} MLflow runs instead of one"
+        for sweep in (one, other)
+        if len(sweep.parent_statuses) != 1
+    ]
+    if one.parent_statuses != other.parent_statuses:
+        problems.append(f"status in MLflow: {' '.join(one.parent_statuses)} against {' '.join(other.parent_statuses)}")
+    if problems:
+        return _differing(name, problems)
+    return RunComparison(name=name, digest=None, num_rows=0, problems=(), explanations=())
+
+
+def _differing(name: str, problems: list[str], explanations: list[str] | None = None) -> RunComparison:
+    return RunComparison(
+        name=name, digest=None, num_rows=0, problems=tuple(problems), explanations=tuple(explanations or ())
+    )
+
+
+def _name(tags: dict[str, str], run_id: str) -> str:
+    swept = {k.removeprefix(_SWEPT_PREFIX): v for k, v in tags.items() if k.startswith(_SWEPT_PREFIX)}
+    return ",".join(f"{key}={value}" for key, value in sorted(swept.items())) or f"run {run_id.rpartition('/')[2]}"
