@@ -1,0 +1,69 @@
+"""What a storm came to: a line for each sweep, a table of totals in Markdown, and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from bertpar.verify.storm.fire import UnderFire
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One sweep under fire and how its results compare with the undisturbed sweep's."""
+
+    fire: UnderFire
+    problems: tuple[str, ...]
+    num_rows: int
+
+    def line(self) -> str:
+        """Return the sweep in one line, and each problem in one more."""
+        fire = self.fire
+        verdict = "IDENTICAL" if not self.problems else "DIFFERENT"
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(fire.blows.items()))
+        facts = (
+            f"{fire.num_blows} kills in {fire.seconds:.0f} s",
+            f"{fire.attempts} attempts",
+            f"{sum(fire.lost_steps)} steps lost",
+            _recovery(fire.recoveries),
+            verdict,
+        )
+        return "\n".join([f"{fire.sweep_id}: {'; '.join(facts)} ({kinds})", *(f"  {p}" for p in self.problems)])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything known about the sweep."""
+        return {**asdict(self.fire), "place": None, "problems": self.problems, "num_rows": self.num_rows}
+
+
+def totals(judged: Sequence[Judged]) -> str:
+    """Return the Markdown table of a whole storm."""
+    fires = [one.fire for one in judged]
+    blows: Counter[str] = sum((fire.blows for fire in fires), Counter())
+    recoveries = [seconds for fire in fires for seconds in fire.recoveries]
+    lost = [steps for fire in fires for steps in fire.lost_steps]
+    num_runs = sum(fire.attempts > 0 for fire in fires)
+    rows = [
+        ("sweeps", f"{len(judged)}, {sum(fire.status == 'completed' for fire in fires)} completed unattended"),
+        ("kills", f"{blows.total()}, one every {sum(f.seconds for f in fires) / max(1, blows.total()):.1f} s"),
+        ("attempts at training", str(sum(fire.attempts for fire in fires))),
+        ("differing sweeps", str(sum(bool(one.problems) for one in judged))),
+        ("metric rows compared", str(sum(one.num_rows for one in judged))),
+        ("steps lost per ended attempt", f"mean {sum(lost) / max(1, len(lost)):.1f}, most {max(lost, default=0)}"),
+        ("kill to next training step", _recovery(recoveries)),
+    ]
+    assert num_runs <= len(judged)
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines += ["", "| blow | times |", "|---|--:|", *(f"| {name} | {count} |" for name, count in sorted(blows.items()))]
+    return "\n".join(lines)
+
+
+def _recovery(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "no recovery measured"
+    ordered = sorted(seconds)
+    p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    return f"recovery {median(ordered):.1f} s, 95 % within {p95:.1f} s (of {len(ordered)})"

@@ -1,0 +1,74 @@
+"""What a sweep shows while it is under fire: how long a blow stops it, and how much it loses. Pure bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from bertpar.events import TERMINAL, Attempt
+from bertpar.observe import RunView, SweepView
+
+_SURVIVAL_SECONDS = 4.0
+"""A step of the same attempt so long after a blow shows that the blow did not end it: heartbeats lag behind."""
+
+
+@dataclass(kw_only=True)
+class _Blow:
+    at: float
+    attempt: int
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Recovery is the time from the last blow that ended a run's attempt to the run's next training step."""
+
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds, of every attempt that was ended by a blow."""
+    _blows: dict[int, _Blow] = field(default_factory=dict)
+    _runs: dict[int, RunView] = field(default_factory=dict)
+    _reached: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The highest step that was seen, by run and attempt."""
+
+    def hit(self, now: float) -> None:
+        """Note a blow to whatever trains."""
+        for index, run in self._runs.items():
+            if run.status == "training" and run.progress is not None:
+                attempt = self._blows[index].attempt if index in self._blows else len(run.attempts)
+                self._blows[index] = _Blow(at=now, attempt=attempt)
+
+    def see(self, view: SweepView, now: float) -> None:
+        """Take in how the sweep looks now."""
+        for run in view.runs:
+            index = run.state.run.index
+            before, self._runs[index] = self._runs.get(index), run
+            if run.progress is not None:
+                key = (index, run.progress.attempt)
+                self._reached[key] = max(self._reached.get(key, 0), run.progress.step)
+            blow = self._blows.get(index)
+            if blow is None:
+                continue
+            if run.status in ("evaluating", *TERMINAL) or self._steps_again(run, blow):
+                if run.state.attempt > blow.attempt:
+                    self.recoveries.append(now - blow.at)
+                del self._blows[index]
+            elif self._went_on(run, before, blow, now):
+                del self._blows[index]
+
+    def _steps_again(self, run: RunView, blow: _Blow) -> bool:
+        progress = run.progress
+        if progress is None or len(run.attempts) <= blow.attempt or progress.attempt != len(run.attempts):
+            return False
+        return progress.step > run.attempts[-1].resumed_from_step
+
+    def _went_on(self, run: RunView, before: RunView | None, blow: _Blow, now: float) -> bool:
+        if before is None or before.progress is None or run.progress is None or len(run.attempts) != blow.attempt:
+            return False
+        return run.progress.step > before.progress.step and now - blow.at > _SURVIVAL_SECONDS
+
+    def lost_steps(self, index: int, attempts: Sequence[Attempt]) -> list[int]:
+        """Return, for each attempt of a run that another one followed, how many of its steps were trained again."""
+        return [
+            max(0, self._reached.get((index, attempt.number), 0) - after.resumed_from_step)
+            for attempt, after in pairwise(attempts)
+        ]
