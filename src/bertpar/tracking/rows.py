@@ -16,7 +16,8 @@ EXAMPLES_PER_SECOND = "train/examples_per_second"
 """A measured time: the only metric that another try at the same step gives another value."""
 
 _METRICS_PER_BATCH = 1000  # MLflow's limit
-_CONTRADICTION_TAG = "bertpar.contradiction"
+CONTRADICTION_TAG = "bertpar.contradiction"
+"""The tag that says of a run that a step was made a second time with other results."""
 
 
 def log_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> None:
@@ -72,7 +73,7 @@ def log_missing_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> Alread
     ]
     if contradictions:
         with mlflow_client(uri) as client:
-            client.set_tag(run_id, _CONTRADICTION_TAG, contradictions[0])
+            client.set_tag(run_id, CONTRADICTION_TAG, contradictions[0])
     return AlreadyThere(newest_step=max((step for _, step in there), default=-1), contradictions=tuple(contradictions))
 
 

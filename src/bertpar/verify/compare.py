@@ -16,6 +16,8 @@ def faults(run: RunOutcome) -> list[str]:
     found = []
     if len(run.statuses) != 1:
         found.append(f"{len(run.statuses)} MLflow runs instead of one")
+    if run.contradiction is not None:
+        found.append(f"a step was made twice, differently: {run.contradiction}")
     if run.num_evaluations > 1:
         found.append(f"{run.num_evaluations} evaluations instead of one")
     found += [f"step {step}: two attempts made checkpoints with different weights" for step in run.torn_steps]

@@ -12,7 +12,7 @@ Device = Literal["cpu", "gpu"]
 def exactness_problems(spec: RunSpec, device: Device) -> list[str]:
     """Return one sentence for each reason why two trainings of `spec` may differ, with the fix; none if they cannot."""
     problems = []
-    if not spec.trainer.num_threads:
+    if spec.trainer.num_threads is None:
         problems.append(
             "trainer.num_threads=null leaves the number of CPU threads to each worker, and each "
             "number rounds sums differently. Name one: trainer.num_threads=1"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertpar.checkpoints import find_checkpoints
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
+from bertpar.tracking import EXAMPLES_PER_SECOND
 from bertpar.tracking.connection import mlflow_client
+from bertpar.tracking.rows import CONTRADICTION_TAG
 from bertpar.tracking.runs import IDENTITY_TAG
 from bertpar.verify.weights import Weights, read_weights
-
-MEASURED_TIMES = frozenset({"train/examples_per_second"})
-"""Metrics that tell how fast the machine was, not what was computed."""
 
 _REPORT_FILE = "report.json"
 _PREDICTIONS_FILE = "predictions.jsonl"
@@ -43,7 +43,9 @@ class RunOutcome:
     statuses: tuple[str, ...]
     """The status of every MLflow run that carries the run's identity: of an honest run, exactly one."""
     rows: tuple[Row, ...]
-    """Every metric row, repeated ones included, by step and key."""
+    """Every metric row, repeated ones included, by step and key; measured speed is left out."""
+    contradiction: str | None = None
+    """What a run says itself that it logged twice with different values."""
     weights: dict[int, Weights]
     """Of every checkpoint that the store has, by step."""
     torn_steps: tuple[int, ...] = ()
@@ -99,6 +101,7 @@ def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequ
         run_id=run_id,
         statuses=tuple(run.info.status for run in found),
         rows=rows,
+        contradiction=next((c for run in found if (c := run.data.tags.get(CONTRADICTION_TAG))), None),
         weights=weights,
         torn_steps=torn_steps,
         best_step=evaluated.best_step,
@@ -131,7 +134,7 @@ class _Evaluation:
 def _read_rows(client: Any, run: Any) -> list[Row]:
     return [
         Row(step=metric.step, key=key, bits=float(metric.value).hex())
-        for key in run.data.metrics.keys() - MEASURED_TIMES
+        for key in run.data.metrics.keys() - {EXAMPLES_PER_SECOND}
         for metric in client.get_metric_history(run.info.run_id, key)
     ]
 
@@ -139,12 +142,10 @@ def _read_rows(client: Any, run: Any) -> list[Row]:
 def _read_checkpoints(store: Store, run_id: str) -> tuple[dict[int, Weights], tuple[int, ...]]:
     weights: dict[int, Weights] = {}
     torn_steps: set[int] = set()
-    for key in store.list(f"runs/{run_id}/checkpoints"):
-        if (bundle := store.find(key)) is None:
-            continue  # pruned meanwhile
-        found, step = read_weights(store.fetch(key, digest=bundle.digest)), int(bundle.meta["step"])
-        if weights.setdefault(step, found) != found:
-            torn_steps.add(step)
+    for checkpoint in find_checkpoints(store, run_id):
+        found = read_weights(store.fetch(checkpoint.key, digest=checkpoint.digest))
+        if weights.setdefault(checkpoint.step, found) != found:
+            torn_steps.add(checkpoint.step)
     return dict(sorted(weights.items())), tuple(sorted(torn_steps))
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertpar import faults, tracking
+from bertpar.checkpoints import find_checkpoints
 from bertpar.codec import from_json, publish_spec
 from bertpar.errors import ERRORS, BertparError, ProcessDiedError
 from bertpar.events import (
     CheckpointRef,
     CheckpointSaved,
+    CloseRunJob,
     EvaluateJob,
     EvaluateResult,
-    MlflowRun,
+    EvaluationRecord,
     OpenRunJob,
     Progress,
     SnapshotJob,
@@ -79,7 +81,7 @@ async def verify_resume(spec: RunSpec, home: Home, num_kills: int, seed: int, sa
     undisturbed, killed = _Side(lab, UNDISTURBED, quiet, say), _Side(lab, KILLED, deadly, say)
     executioner = _Executioner(kills, commits, orders)
     trainings = undisturbed.train(None), killed.train(executioner)
-    if len(os.sched_getaffinity(0)) >= 2 * spec.trainer.num_threads:
+    if len(os.sched_getaffinity(0)) >= 2 * (spec.trainer.num_threads or 1):
         await asyncio.gather(*trainings)
     else:
         for training in trainings:
@@ -161,13 +163,12 @@ class _Side:
         """What was signalled and is not pruned."""
         self._weights: dict[int, Weights] = {}
         self._torn_steps: set[int] = set()
-        self._mlflow_run: MlflowRun | None = None
         self._result: TrainResult | None = None
         self._estimated = False
 
     async def train(self, executioner: _Executioner | None) -> None:
         """Train to the end, each attempt going on from what those before it have signalled."""
-        self._mlflow_run = await asyncio.to_thread(self._open_run)
+        await asyncio.to_thread(tracking.open_run, self._opening(), self._lab.store)
         attempt = 0
         while self._result is None:
             attempt += 1
@@ -187,24 +188,27 @@ class _Side:
 
     async def outcome(self, starter: JobStarter) -> RunOutcome:
         """Score the best checkpoint on the test split, and return everything that the run came to."""
-        await _run(self._lab.home, starter, "evaluate", self._evaluate_job(), EvaluateResult)
+        assert self._result is not None
+        scored = await _run(self._lab.home, starter, "evaluate", self._evaluate_job(), EvaluateResult)
+        record = EvaluationRecord(checkpoint=self._result.best, result=scored, timestamp_ms=0)
+        closing = CloseRunJob(opening=self._opening(), status="FINISHED", tags={}, evaluation=record)
+        await asyncio.to_thread(tracking.close_run, closing, self._lab.store)
         found = await asyncio.to_thread(read_outcome, self._lab.store, self._lab.tracking.uri, self._run_id)
         return replace(found, weights=self._weights, torn_steps=tuple(sorted(self._torn_steps)))
 
-    def _open_run(self) -> MlflowRun:
-        job = OpenRunJob(
+    def _opening(self) -> OpenRunJob:
+        return OpenRunJob(
             tracking=self._lab.tracking,
             identity=self._run_id,
             name=self._name,
-            parent_mlflow_run_id=None,
+            parent_identity=None,
             tags={},
             store_root=self._lab.store.root,
             spec_key=self._lab.spec_key,
+            snapshot=self._lab.snapshot,
         )
-        return tracking.open_run(job, self._lab.store)
 
     def _train_job(self, attempt: int) -> TrainJob:
-        assert self._mlflow_run is not None
         newest_first = sorted(self._known.values(), key=lambda c: (c.step, c.attempt), reverse=True)
         return TrainJob(
             store_root=self._lab.store.root,
@@ -214,11 +218,9 @@ class _Side:
             attempt=attempt,
             resume_from=tuple(newest_first),
             tracking=self._lab.tracking,
-            mlflow_run_id=self._mlflow_run.run_id,
         )
 
     def _evaluate_job(self) -> EvaluateJob:
-        assert self._mlflow_run is not None
         assert self._result is not None
         return EvaluateJob(
             store_root=self._lab.store.root,
@@ -226,15 +228,11 @@ class _Side:
             spec_key=self._lab.spec_key,
             snapshot=self._lab.snapshot,
             checkpoint=self._result.best,
-            tracking=self._lab.tracking,
-            mlflow_run_id=self._mlflow_run.run_id,
-            timestamp_ms=0,  # when scores are logged is not compared
         )
 
     def _newest_step(self) -> int:
         """Return the step of the newest committed checkpoint, whether or not its attempt came to signal it."""
-        found = (self._lab.store.find(key) for key in self._lab.store.list(f"runs/{self._run_id}/checkpoints"))
-        return max((int(bundle.meta["step"]) for bundle in found if bundle is not None), default=0)
+        return max((checkpoint.step for checkpoint in find_checkpoints(self._lab.store, self._run_id)), default=0)
 
     async def _on_event(self, kind: str, value: Any) -> None:
         if kind == "checkpoint":

@@ -48,7 +48,7 @@ class Watch:
             blow = self._blows.get(index)
             if blow is None:
                 continue
-            if run.status in ("evaluating", *TERMINAL) or self._steps_again(run, blow):
+            if run.status in ("evaluating", "reporting", *TERMINAL) or self._steps_again(run, blow):
                 if run.state.attempt > blow.attempt:
                     self.recoveries.append(now - blow.at)
                 del self._blows[index]
