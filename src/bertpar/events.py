@@ -87,6 +87,8 @@ class Progress:
     """Newest validation metrics."""
     waiting: str | None = None
     """What the attempt waits for, in words; None while it works."""
+    notes: tuple[str, ...] = ()
+    """What the attempt has met that the user should know: a damaged file, an outage."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,7 @@ class SweepView:
         return {
             "sweep_id": self.sweep.sweep_id,
             "status": self.sweep.status,
+            "paused": self.sweep.paused,
             "mlflow_run_id": self.sweep.mlflow.run_id if self.sweep.mlflow else None,
             "runs": [run.as_json() for run in self.runs],
         }

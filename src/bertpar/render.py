@@ -38,7 +38,19 @@ def live_table(view: SweepView) -> RenderableType:
     for run in runs:
         table.add_row(*_cells(run))
     counts = Text(_counts(view.runs), style="dim")
-    return Group(table, counts, *(Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)))
+    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
+    return Group(
+        table, counts, *paused, *(Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run))
+    )
+
+
+def paused_lines(view: SweepView) -> list[str]:
+    """Return what a sweep that has paused asks of its user; nothing for one that has not."""
+    sweep = view.sweep
+    if sweep.paused is None:
+        return []
+    goes_on = f"bertpar resume {sweep.sweep_id} (starts the rest all the same) or bertpar cancel {sweep.sweep_id}"
+    return [f"paused: {sweep.paused}. Go on with {goes_on}"]
 
 
 def _troubles(run: RunView) -> list[str]:
@@ -102,6 +114,7 @@ class PlainLog:
     def __init__(self, beside_table: bool) -> None:
         self._beside_table = beside_table
         self._said: dict[int, set[str]] = {}
+        self._said_of_sweep: set[str] = set()
         self._first_with: dict[str, int] = {}
         """The run with which a cause was said in full."""
 
@@ -110,7 +123,8 @@ class PlainLog:
 
         A cause that ends many runs is said in full once.
         """
-        lines: list[str] = []
+        lines = [line for line in paused_lines(view) if line not in self._said_of_sweep]
+        self._said_of_sweep.update(lines)
         for run in view.runs:
             index = run.state.run.index
             if indices is not None and index not in indices:
@@ -139,6 +153,8 @@ class PlainLog:
                 yield f"attempt {attempt.number}", f"attempt {attempt.number} ended", attempt.cause
         if state.status == "failed" and state.failure is not None:
             yield "failed", "failed", state.failure
+        for note in run.progress.notes if run.progress else ():
+            yield f"note {note}", note, None
         if self._beside_table:
             return
         if state.status in ("training", "evaluating", "cancelled"):

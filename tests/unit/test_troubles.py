@@ -56,3 +56,23 @@ def test_a_silent_attempt_says_for_how_long() -> None:
 @pytest.mark.parametrize(("seconds", "expected"), [(2.0, None), (7.0, 7.0), (25.0, None), (-3600.0, None)])
 def test_a_silence_counts_between_a_late_heartbeat_and_a_wrong_clock(seconds: float, expected: float | None) -> None:
     assert unusual_silence(seconds, heartbeat_timeout_seconds=10) == expected
+
+
+def test_a_paused_sweep_says_why_and_how_to_go_on() -> None:
+    view = sweep_view(1)
+    paused = replace(view, sweep=replace(view.sweep, paused="the first runs failed alike, with KeyError: 'x'"))
+    assert "paused: the first runs failed alike" in table(paused)
+    log = PlainLog(beside_table=True)
+    (line,) = log.news(paused)
+    assert "bertpar resume s" in line
+    assert log.news(paused) == []
+    assert log.news(view) == []
+
+
+def test_what_an_attempt_notes_is_said_once() -> None:
+    view = training()
+    assert view.runs[0].progress is not None
+    noted = replace(view.runs[0], progress=replace(view.runs[0].progress, notes=("step 6 was damaged",)))
+    log = PlainLog(beside_table=True)
+    assert log.news(replace(view, runs=(noted,))) == ["[0] lr=0: step 6 was damaged"]
+    assert log.news(replace(view, runs=(noted,))) == []

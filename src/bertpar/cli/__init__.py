@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "worker": "bertpar.cli.stack:worker",
     "status": "bertpar.cli.sweeps:status",
     "attach": "bertpar.cli.sweeps:attach",
+    "resume": "bertpar.cli.sweeps:resume",
     "cancel": "bertpar.cli.sweeps:cancel",
     "why": "bertpar.cli.why:why",
     "checkpoints": "bertpar.cli.sweeps:checkpoints",

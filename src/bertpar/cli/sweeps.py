@@ -113,6 +113,30 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
 @click.command()
 @click.argument("sweep")
 @temporal_options
+def resume(sweep: str, **where: str | None) -> None:
+    """Start the queued runs of a sweep that has paused, because its first runs failed alike."""
+    from temporalio.client import WorkflowUpdateFailedError
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from bertpar.workflows.coordinator import CoordinatorWorkflow
+
+    async def resume(client: Client) -> None:
+        try:
+            await client.get_workflow_handle(sweep).execute_update(CoordinatorWorkflow.resume)
+        except WorkflowUpdateFailedError as error:
+            raise NotFoundError(str(error.cause)) from error
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            raise NotFoundError(f"{sweep} does not exist or has ended; `bertpar ls` lists the sweeps") from error
+
+    with_client(where, resume)
+    click.echo(f"{sweep}: goes on; `bertpar attach {sweep}` follows it")
+
+
+@click.command()
+@click.argument("sweep")
+@temporal_options
 def cancel(sweep: str, **where: str | None) -> None:
     """Cancel a sweep: running trainings stop, what is finished stays."""
     from temporalio.client import WorkflowExecutionStatus

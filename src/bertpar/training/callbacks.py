@@ -27,6 +27,8 @@ from bertpar.training.selection import Validation, checkpoints_to_prune, should_
 from bertpar.training.state import TrainingState, save_checkpoint
 
 _PROGRESS_SECONDS = 0.25
+_MAX_NOTES = 5
+"""Newest notes in a heartbeat, which must stay small."""
 _STORAGE_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -48,6 +50,7 @@ class RunRecorder(Checkpoint):
         validation_steps: Sequence[int],
         outbox: Outbox,
         meta: Mapping[str, Any],
+        notes: Sequence[str],
         emit: Emit,
     ) -> None:
         self._job = job
@@ -62,7 +65,7 @@ class RunRecorder(Checkpoint):
         self._stop_asked = False
         self._validation_steps = frozenset(validation_steps)
         self._outbox = outbox
-        self._progress = ProgressReporter(job.attempt, max(validation_steps), emit)
+        self._progress = ProgressReporter(job.attempt, max(validation_steps), notes, emit)
         self._emit = emit
         self._window_started = time.perf_counter()
         self._window_examples = 0
@@ -188,7 +191,7 @@ class RunRecorder(Checkpoint):
                     raise PreemptedError(
                         f"asked to stop while step {self.state.step} waits to be saved: {error}"
                     ) from error
-                self._report("training", waiting=str(error))
+                self._report("training", waiting=f"storage: {error}")
                 time.sleep(_STORAGE_RETRY_SECONDS[min(num_failures, len(_STORAGE_RETRY_SECONDS) - 1)])
                 num_failures += 1
             else:
@@ -233,8 +236,9 @@ class RunRecorder(Checkpoint):
 class ProgressReporter:
     """Emits progress a few times a second at most."""
 
-    def __init__(self, attempt: int, total_steps: int, emit: Emit) -> None:
+    def __init__(self, attempt: int, total_steps: int, notes: Sequence[str], emit: Emit) -> None:
         self._attempt = attempt
+        self._notes = notes
         self._total_steps = total_steps
         self._emit = emit
         self._last = 0.0
@@ -268,5 +272,6 @@ class ProgressReporter:
                 checkpoint_step=newest.step if newest else None,
                 metrics=state.validations[-1].metrics if state.validations else {},
                 waiting=waiting,
+                notes=tuple(self._notes[-_MAX_NOTES:]),
             ),
         )

@@ -87,6 +87,7 @@ class _Attempt:
         self._store = store
         self._fence = fence
         self._emit = emit
+        self._notes: list[str] = []
         self._train_data = open_split(store, job.snapshot, "train")
         self._validation_data = open_split(store, job.snapshot, "validation")
         self.plan = plan_batches(len(self._train_data), spec.seed, spec.trainer, job.batch_divisor)
@@ -100,6 +101,8 @@ class _Attempt:
         """Steps done when it last began."""
 
     def note(self, text: str) -> None:
+        """Tell the worker's log now, and the user with the next progress."""
+        self._notes.append(text)
         self._emit("note", text)
 
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
@@ -119,7 +122,17 @@ class _Attempt:
         self.started_at = module.step = state.step
         meta = self._continuity.meta()
         recorder = RunRecorder(
-            job, spec, self._store, self._fence, state, optimizer_state, self._legs, self._outbox, meta, self._emit
+            job,
+            spec,
+            self._store,
+            self._fence,
+            state,
+            optimizer_state,
+            self._legs,
+            self._outbox,
+            meta,
+            self._notes,
+            self._emit,
         )
         if state.step < max((c.step for c in candidates), default=0):
             self._outbox.expect_repeated_steps()
