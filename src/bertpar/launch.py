@@ -162,7 +162,8 @@ class Session:
             follow.announce(self._sweep_id, len(refs), options)
             return [self._job_return(i, tasks, configs, None) for i in range(len(refs))]
         patient = PatientClient(client, sweep.temporal, self._home)
-        view = await follow.follow_runs(patient, sweep_id, indices, self._poll_seconds, self._home)
+        followed = None if final else indices  # a final batch is followed until the sweep itself has ended
+        view = await follow.follow_runs(patient, sweep_id, followed, self._poll_seconds, self._home)
         return self._job_returns(view, indices, tasks, configs)
 
     def _compose(self, overrides: list[str], index: int) -> DictConfig:
