@@ -10,7 +10,7 @@ from pathlib import Path
 from bertpar.events import CheckpointRef, MetricRow
 from bertpar.store import Bundle, Store
 
-_ROWS_FILE = "metric_rows.json"
+ROWS_FILE = "metric_rows.json"
 
 
 def checkpoints_folder(run_id: str) -> str:
@@ -49,12 +49,12 @@ def reference_to(bundle: Bundle) -> CheckpointRef:
 
 def write_rows(folder: Path, rows: Sequence[MetricRow]) -> None:
     """Write into a checkpoint the metric rows that MLflow may not have."""
-    (folder / _ROWS_FILE).write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
+    (folder / ROWS_FILE).write_text(json.dumps([asdict(row) for row in rows]), encoding="utf-8")
 
 
 def read_rows(folder: Path) -> list[MetricRow]:
     """Return the metric rows of a checkpoint, with all their bits."""
-    return [MetricRow(**row) for row in json.loads((folder / _ROWS_FILE).read_text(encoding="utf-8"))]
+    return [MetricRow(**row) for row in json.loads((folder / ROWS_FILE).read_text(encoding="utf-8"))]
 
 
 def waiting_rows(store: Store, run_id: str) -> list[MetricRow]:

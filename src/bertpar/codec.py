@@ -29,9 +29,9 @@ def from_json(cls: type[T], text: str | bytes) -> T:
 
 
 def publish_spec(store: Store, spec: RunSpec) -> str:
-    """Keep `spec` in the store and return its key."""
+    """Keep `spec` in the store and return its key; a damaged copy of it is set aside and replaced."""
     key = f"specs/{digest_json(asdict(spec))}"
-    if store.find(key) is None:
+    if store.find_intact(key) is None:
         store.publish(key, lambda folder: _write_spec(folder, spec))
     return key
 

@@ -79,13 +79,13 @@ class CorruptError(BertparError):
 
 
 class CheckpointDamagedError(CorruptError):
-    """The checkpoint that was to be evaluated is damaged."""
+    """The checkpoint that was to be evaluated is damaged or missing."""
 
     action = Action.REBUILD
 
 
 class SnapshotDamagedError(CorruptError):
-    """A file of the data's snapshot, or of its tokenizer, is damaged."""
+    """A file of the data's snapshot, or of its tokenizer, is damaged or missing."""
 
     action = Action.REBUILD
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bertpar.errors import CorruptError, SnapshotDamagedError
 from bertpar.events import SnapshotRef
 from bertpar.spec import Split
 from bertpar.store import Store
@@ -82,6 +83,22 @@ def open_split(store: Store, snapshot: SnapshotRef, split: Split) -> SplitData:
     """Return one split, every file of the snapshot checked against its digest.
 
     Raises:
-        CorruptError: the snapshot is missing, is another one, or is damaged.
+        SnapshotDamagedError: the snapshot is missing, is another one, or is damaged.
     """
-    return SplitData(store.fetch(snapshot.key, digest=snapshot.digest) / split_file(split))
+    return SplitData(_fetch(store, snapshot.key, snapshot.digest) / split_file(split))
+
+
+def fetch_tokenizer(store: Store, snapshot: SnapshotRef) -> Path:
+    """Return a folder with the files of the tokenizer that made the snapshot, every one checked against its digest.
+
+    Raises:
+        SnapshotDamagedError: the tokenizer is missing or damaged.
+    """
+    return _fetch(store, snapshot.tokenizer_key)
+
+
+def _fetch(store: Store, key: str, digest: str | None = None) -> Path:
+    try:
+        return store.fetch(key, digest=digest)
+    except CorruptError as error:
+        raise SnapshotDamagedError(f"{error}. It has to be made again, from the source that it was made of") from error

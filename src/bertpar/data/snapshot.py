@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from bertpar.data.examples import Examples, check_examples
-from bertpar.data.reading import Example, SplitData, open_split, split_file
+from bertpar.data.reading import Example, SplitData, fetch_tokenizer, open_split, split_file
 from bertpar.data.sources import read_source
 from bertpar.data.splits import Part, label_names, make_splits
-from bertpar.errors import DataError, StoreError
+from bertpar.errors import DataError
 from bertpar.events import SnapshotRef
 from bertpar.models import load_tokenizer, max_positions, resolve_model
 from bertpar.spec import DataSpec, ModelSpec, Split, digest_json
 from bertpar.store import Bundle, Store, sha256_of
 
-__all__ = ["SNAPSHOT_VERSION", "Example", "SplitData", "make_snapshot", "open_split"]
+__all__ = ["SNAPSHOT_VERSION", "Example", "SplitData", "fetch_tokenizer", "make_snapshot", "open_split"]
 
 SNAPSHOT_VERSION = 1
 """Part of every key: raised whenever the same source would give other splits or other files."""
@@ -36,26 +34,33 @@ Emit = Callable[[str, Any], None]
 def make_snapshot(data: DataSpec, model: ModelSpec, store: Store, emit: Emit = lambda kind, value: None) -> SnapshotRef:
     """Read, check, split and tokenise a dataset, publish it, and return where it is.
 
-    A snapshot of the same content is found, not made again: neither by a later call nor by two at once.
-    Emits a "note" for what the user should know: rows left out, truncated texts, an existing snapshot.
+    A snapshot of the same content is found, not made again: neither by a later call nor by two at once. Unless it or
+    its tokenizer is damaged: that is set aside, and made again to the same bytes. A source that has changed since
+    gives another key.
+    Emits a "note" for what the user should know: rows left out, truncated texts, an existing or damaged snapshot.
 
     Raises:
         DataError: the dataset cannot be used as it is; all problems of a file are told together.
         ModelError: the model or its tokenizer cannot be used.
         StoreError: the store cannot be read or written.
     """
+
+    def note_damage(text: str) -> None:
+        emit("note", f"{text}; it is made again")
+
     folder = resolve_model(model)
     tokenizer = load_tokenizer(folder)
     _check_max_length(data, folder, tokenizer)
-    tokenizer_key = _publish_tokenizer(tokenizer, store)
+    tokenizer_key = _publish_tokenizer(tokenizer, store, note_damage)
     tables, source_notes = read_source(data)
     for note in source_notes:
         emit("note", note)
     given = {split: check_examples(table, data) for split, table in tables.items()}
     key = f"snapshots/{_content_key(given, data, tokenizer_key)}"
-    with _only_one(store, key):
-        if (bundle := store.find(key)) is not None:
+    with store.only_one(key):
+        if (bundle := store.find_intact(key, note_damage)) is not None:
             return _report(bundle, "is there already", emit)
+        store.remove_leftovers(key)
         parts, notes = make_splits(given, data)
         names = label_names(parts["train"]) if data.task == "classification" else ()
         encoded = {split: _encode(part, names, tokenizer, data) for split, part in parts.items()}
@@ -110,15 +115,16 @@ def _check_max_length(data: DataSpec, folder: Path, tokenizer: Any) -> None:
         )
 
 
-def _publish_tokenizer(tokenizer: Any, store: Store) -> str:
+def _publish_tokenizer(tokenizer: Any, store: Store, note: Callable[[str], None]) -> str:
     """Keep the tokenizer's files under the digest of their contents, and return the key."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer.save_pretrained(folder)
         digest = digest_json({path.name: sha256_of(path) for path in folder.iterdir()})
         key = f"tokenizers/{digest}"
-        with _only_one(store, key):
-            if store.find(key) is None:
+        with store.only_one(key):
+            if store.find_intact(key, note) is None:
+                store.remove_leftovers(key)
                 store.publish(key, lambda target: _copy_files(folder, target))
     return key
 
@@ -189,15 +195,3 @@ def _report(bundle: Bundle, how: str, emit: Emit) -> SnapshotRef:
         num_examples=dict(meta["num_examples"]),
         tokenizer_key=meta["tokenizer_key"],
     )
-
-
-@contextmanager
-def _only_one(store: Store, key: str) -> Iterator[None]:
-    """Let one process of this host at a time make `key`; the lock goes with its holder, however that ends."""
-    try:
-        file = store.lock_path(key).open("w")
-    except OSError as error:
-        raise StoreError(f"store.root={store.root}: cannot lock {key}: {error}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bertpar.data.snapshot import SplitData, open_split
-from bertpar.errors import CorruptError
 from bertpar.evaluation.confusion import draw_confusion_matrix
 from bertpar.evaluation.inference import predict_logits
-from bertpar.evaluation.load import Emit, load_trained_model, progress_reporter
+from bertpar.evaluation.load import Emit, find_intact_result, load_trained_model, progress_reporter
 from bertpar.evaluation.metrics import (
     CONFIDENCE,
     NUM_RESAMPLES,
@@ -40,12 +39,12 @@ CONFUSION_FILE = "confusion_matrix.png"
 
 
 def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
-    """Score the checkpoint on the test split, and publish the result; one that is published already is taken as it is.
+    """Score the checkpoint on the test split, and publish the result; one that is there already is taken as it is.
 
     Raises:
         CheckpointDamagedError, SnapshotDamagedError: checkpoint, or snapshot and tokenizer, are missing or damaged.
     """
-    bundle = _find_intact(job, store, emit) or _compute(job, store, emit)
+    bundle = find_intact_result(store, _key(job), emit) or _compute(job, store, emit)
     folder = store.fetch(bundle.key, digest=bundle.digest)
     metrics: dict[str, float] = json.loads((folder / REPORT_FILE).read_bytes())["metrics"]
     return EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
@@ -53,19 +52,6 @@ def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
 
 def _key(job: EvaluateJob) -> str:
     return f"runs/{job.run_id}/evaluation/{job.checkpoint.digest[:16]}"
-
-
-def _find_intact(job: EvaluateJob, store: Store, emit: Emit) -> Bundle | None:
-    bundle = store.find(_key(job))
-    if bundle is None:
-        return None
-    try:
-        store.fetch(bundle.key, digest=bundle.digest)
-    except CorruptError as error:
-        emit("note", f"{error}; it is made again")
-        store.remove(bundle.key)
-        return None
-    return bundle
 
 
 def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:

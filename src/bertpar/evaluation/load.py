@@ -1,4 +1,4 @@
-"""A checkpoint, ready to predict: what evaluation and prediction start from."""
+"""What evaluation and prediction start from: a result that is there already, or a checkpoint, ready to predict."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bertpar.codec import fetch_spec
-from bertpar.errors import CorruptError
+from bertpar.data.reading import fetch_tokenizer
+from bertpar.errors import CheckpointDamagedError, CorruptError
 from bertpar.events import CheckpointRef, SnapshotRef
 from bertpar.models import load_tokenizer
 from bertpar.spec import RunSpec
-from bertpar.store import Store
+from bertpar.store import Bundle, Store
 from bertpar.torch_setup import use_threads
 
 if TYPE_CHECKING:
@@ -34,19 +35,31 @@ class TrainedModel:
     pad_token_id: int
 
 
+def find_intact_result(store: Store, key: str, emit: Emit) -> Bundle | None:
+    """Return the published result, every file verified; None if it has to be made, what is damaged being set aside."""
+    bundle = store.find_intact(key, lambda text: emit("note", f"{text}; it is made again"))
+    if bundle is None:
+        store.remove_leftovers(key)
+    return bundle
+
+
 def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef) -> TrainedModel:
     """Return the checkpoint's model, and set torch's threads to `trainer.num_threads`: bits depend on them.
 
     Raises:
-        CorruptError: a bundle is missing, damaged, or another one than the reference says; or the checkpoint
-            does not have one output per label name.
+        CheckpointDamagedError, SnapshotDamagedError: the checkpoint, or the snapshot's tokenizer, is missing, damaged,
+            or another one than the reference says.
+        CorruptError: the RunSpec is; or the checkpoint does not have one output per label name.
     """
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     spec = fetch_spec(store, spec_key)
-    folder = store.fetch(checkpoint.key, digest=checkpoint.digest)
-    tokenizer = load_tokenizer(store.fetch(snapshot.tokenizer_key))
+    try:
+        folder = store.fetch(checkpoint.key, digest=checkpoint.digest)
+    except CorruptError as error:
+        raise CheckpointDamagedError(str(error)) from error
+    tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
     use_threads(spec.trainer.num_threads)
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from bertpar.codec import fetch_spec
 from bertpar.errors import DataError
 from bertpar.evaluation.inference import predict_logits
-from bertpar.evaluation.load import Emit, load_trained_model, progress_reporter
+from bertpar.evaluation.load import Emit, find_intact_result, load_trained_model, progress_reporter
 from bertpar.evaluation.outputs import describe_output
 from bertpar.events import PredictJob, PredictResult
 from bertpar.store import Store
@@ -25,13 +25,14 @@ _MOST_PROBLEMS_TOLD = 10
 def predict(job: PredictJob, store: Store, emit: Emit) -> PredictResult:
     """Publish the input's objects, in their order, each with `label` and `probabilities`, or `score`.
 
-    An output that is published already is taken as it is.
+    An output that is published already is taken as it is, unless it is damaged.
 
     Raises:
         DataError: lines that cannot be predicted, by number and reason.
-        CorruptError: checkpoint, tokenizer or input are missing or damaged.
+        CheckpointDamagedError, SnapshotDamagedError: checkpoint or tokenizer are missing or damaged.
+        CorruptError: the input is.
     """
-    if (bundle := store.find(job.output_key)) is not None:
+    if (bundle := find_intact_result(store, job.output_key, emit)) is not None:
         return PredictResult(key=bundle.key, num_examples=bundle.meta["num_examples"])
     data = (store.fetch(job.input_key) / INPUT_FILE).read_bytes()
     is_pair = fetch_spec(store, job.spec_key).data.text_pair_column is not None

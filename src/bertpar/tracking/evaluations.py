@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from bertpar.checkpoints import ROWS_FILE
 from bertpar.events import EvaluationRecord, MetricRow, SnapshotRef
 from bertpar.store import Store
 from bertpar.tracking.rows import log_artifacts, log_missing_rows
 
-_MODEL_SUFFIXES = (".json", ".safetensors")
-"""Of a checkpoint's files: not its training state."""
+_NOT_OF_THE_MODEL = (ROWS_FILE, "training_state.pt")
 
 
 def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: SnapshotRef, store: Store) -> None:
@@ -17,8 +17,8 @@ def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: Sn
         CorruptError: a bundle is missing or damaged.
         TrackingError: MLflow cannot be reached or refuses.
     """
-    _log_files(uri, run_id, "evaluation", record.result.key, store)
-    _log_files(uri, run_id, "model", record.checkpoint.key, store, _MODEL_SUFFIXES)
+    _log_files(uri, run_id, "evaluation", record.result.key, store, record.result.digest)
+    _log_files(uri, run_id, "model", record.checkpoint.key, store, record.checkpoint.digest)
     _log_files(uri, run_id, "model", snapshot.tokenizer_key, store)
     rows = [
         MetricRow(key=key, value=value, step=record.checkpoint.step, timestamp_ms=record.timestamp_ms)
@@ -27,9 +27,7 @@ def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: Sn
     log_missing_rows(uri, run_id, rows)
 
 
-def _log_files(
-    uri: str, run_id: str, artifact_path: str, key: str, store: Store, suffixes: tuple[str, ...] = ("",)
-) -> None:
-    folder, bundle = store.fetch(key), store.find(key)
+def _log_files(uri: str, run_id: str, artifact_path: str, key: str, store: Store, digest: str | None = None) -> None:
+    folder, bundle = store.fetch(key, digest=digest), store.find(key)
     assert bundle is not None
-    log_artifacts(uri, run_id, [folder / name for name in bundle.files if name.endswith(suffixes)], artifact_path)
+    log_artifacts(uri, run_id, [folder / name for name in bundle.files if name not in _NOT_OF_THE_MODEL], artifact_path)

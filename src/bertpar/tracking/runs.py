@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
-from bertpar.errors import StoreError, TrackingError, TrackingRefusedError
+from bertpar.errors import TrackingError, TrackingRefusedError
 from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
@@ -43,7 +41,7 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
     """
     spec = fetch_spec(store, job.spec_key) if job.spec_key is not None else None
     # One lock for all: it also keeps two runs from adding the same experiment or dataset at once.
-    with _only_one(store, "mlflow"), mlflow_client(job.tracking.uri) as client:
+    with store.only_one("mlflow"), mlflow_client(job.tracking.uri) as client:
         run = _the_one_run(client, job, store)
         run_id = run.info.run_id
         if run.info.status != "FINISHED":
@@ -192,15 +190,3 @@ def _source(data: DataSpec) -> tuple[str, dict[str, Any]]:
     if data.source == "files":
         return "local", {"uri": data.train_file}
     return "code", {"tags": {"mlflow.source.name": "bertpar", "dataset": data.path}}
-
-
-@contextmanager
-def _only_one(store: Store, name: str) -> Iterator[None]:
-    """Let one process of this host at a time in; the lock goes with its holder, however that ends."""
-    try:
-        file = store.lock_path(name).open("w")
-    except OSError as error:
-        raise StoreError(f"store.root={store.root}: cannot lock {name}: {error}") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
-from bertpar.data.snapshot import open_split
+from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.errors import BertparError, ConfigError, NotANumberError, OutOfMemoryError, is_out_of_memory
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.jobs import Emit
@@ -94,7 +94,7 @@ class _Attempt:
         self._legs = validation_steps(self.plan, spec.trainer)
         _check_number_of_checkpoints(spec, self.plan.total_steps, len(self._legs))
         store.remove_leftovers(checkpoints_folder(job.run_id))
-        self._pad_token_id = load_tokenizer(store.fetch(job.snapshot.tokenizer_key)).pad_token_id
+        self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
         self.started_at = 0
@@ -116,7 +116,7 @@ class _Attempt:
             task=job.snapshot.task,
             seed=spec.seed,
         )
-        state, optimizer_state = restore_newest(self._store, candidates, model, self.note)
+        state, optimizer_state = restore_newest(self._store, candidates, model, spec.checkpoint, self.note)
         self._continuity.check(self._store, state)
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
         self.started_at = module.step = state.step

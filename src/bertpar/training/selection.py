@@ -27,13 +27,16 @@ def best_validation(validations: Sequence[Validation], spec: CheckpointSpec) -> 
 
 
 def checkpoints_to_prune(checkpoints: Sequence[CheckpointRef], spec: CheckpointSpec) -> list[CheckpointRef]:
-    """Return those that are neither among the `keep` best validated ones nor among the newest."""
-    validated = sorted(
-        (c for c in checkpoints if spec.monitor in c.metrics),
-        key=lambda c: (_badness(c.metrics, spec), c.step),
-    )
-    newest = sorted(checkpoints, key=lambda c: c.step)[-_NUM_LAST:]
-    kept = {c.key for c in (*validated[: spec.keep], *newest)}
+    """Return those that are neither among the `keep` best validated ones nor among the newest.
+
+    Nor the best of what was there before the newest: whoever goes on from an older one finds the best of its time.
+    """
+    by_step = sorted(checkpoints, key=lambda c: c.step)
+    kept = {c.key for c in by_step[-_NUM_LAST:]}
+    for num_newer in range(_NUM_LAST):
+        validated = [c for c in by_step[: len(by_step) - num_newer] if spec.monitor in c.metrics]
+        validated.sort(key=lambda c: (_badness(c.metrics, spec), c.step))
+        kept |= {c.key for c in validated[: spec.keep]}
     return [c for c in checkpoints if c.key not in kept]
 
 

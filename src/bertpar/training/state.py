@@ -7,7 +7,7 @@ optimizer's moments, the step, and what has been measured and not yet delivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from bertpar.checkpoints import read_rows, reference_to, write_rows
-from bertpar.errors import CorruptError
 from bertpar.events import CheckpointRef, MetricRow
+from bertpar.spec import CheckpointSpec
 from bertpar.store import Store
-from bertpar.training.selection import Validation
+from bertpar.training.selection import Validation, best_validation
 
 STATE_FILE = "training_state.pt"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(kw_only=True)
@@ -53,8 +54,9 @@ def save_checkpoint(
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder)
-        torch.save({"optimizer": optimizer, "state": _as_plain(state)}, folder / STATE_FILE)
         write_rows(folder, state.rows)
+        with (folder / STATE_FILE).open("wb") as file:  # torch's own file tells nothing of a full disk
+            torch.save({"optimizer": optimizer, "state": _as_plain(state)}, file)
 
     return reference_to(store.publish(key, fill, {"step": state.step, "metrics": metrics, **meta}))
 
@@ -63,25 +65,58 @@ def restore_newest(
     store: Store,
     candidates: Sequence[CheckpointRef],
     model: PreTrainedModel,
+    spec: CheckpointSpec,
     note: Callable[[str], None],
 ) -> tuple[TrainingState, dict[str, Any] | None]:
-    """Load the first candidate whose digest verifies into `model`; return its state and the optimizer's.
+    """Load the first usable candidate into `model`; return its state and the optimizer's.
 
-    A damaged one is passed over with a note that names it. Without a good one, training starts at step 0.
+    One is usable if it is intact, and so is the best checkpoint up to its step: a run that goes on from it can end.
+    What is damaged is set aside, with a note that names it, and trained again. Without a usable one, training starts
+    at step 0.
     """
     for candidate in candidates:
-        try:
-            folder = store.fetch(candidate.key, digest=candidate.digest)
-            saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-        except CorruptError as error:
-            note(f"checkpoint of step {candidate.step} is not usable, trying the one before: {error}")
+        folder = _fetch_intact(store, candidate, note)
+        if folder is None:
             continue
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         state = _from_plain(saved["state"], read_rows(folder))
         assert state.step == candidate.step
-        state = replace(state, checkpoints=[*state.checkpoints, candidate])
+        best = _best_checkpoint([*state.checkpoints, candidate], state.validations, spec)
+        if best is not None and best != candidate and not is_intact(store, best, note):
+            note(f"checkpoint of step {candidate.step} is passed over: the best one before it has to be made again")
+            continue
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        state.checkpoints = [*(c for c in state.checkpoints if _exists(store, c)), candidate]
         return state, saved["optimizer"]
     return TrainingState(), None
+
+
+def is_intact(store: Store, checkpoint: CheckpointRef, note: Callable[[str], None]) -> bool:
+    """Say whether the checkpoint is there, whole and the one meant; if not, note it, and set aside what is damaged."""
+    return _fetch_intact(store, checkpoint, note) is not None
+
+
+def _fetch_intact(store: Store, checkpoint: CheckpointRef, note: Callable[[str], None]) -> Path | None:
+    def note_which(text: str) -> None:
+        note(f"checkpoint of step {checkpoint.step} is not usable, the one before it is tried: {text}")
+
+    return store.fetch_intact(checkpoint.key, note_which, digest=checkpoint.digest)
+
+
+def _exists(store: Store, checkpoint: CheckpointRef) -> bool:
+    """Say whether a checkpoint that an older state lists has not been pruned or set aside since."""
+    bundle = store.find(checkpoint.key)
+    return bundle is not None and bundle.digest == checkpoint.digest
+
+
+def _best_checkpoint(
+    checkpoints: Sequence[CheckpointRef], validations: Sequence[Validation], spec: CheckpointSpec
+) -> CheckpointRef | None:
+    """Return the checkpoint of the best validation; None before the first one."""
+    if not validations:
+        return None
+    step = best_validation(validations, spec).step
+    return next(c for c in reversed(checkpoints) if c.step == step)
 
 
 def _as_plain(state: TrainingState) -> dict[str, Any]:
@@ -99,13 +134,3 @@ def _from_plain(plain: dict[str, Any], rows: list[MetricRow]) -> TrainingState:
         rows=rows,
         inexact=plain["inexact"],
     )
-
-
-def is_intact(store: Store, checkpoint: CheckpointRef, note: Callable[[str], None]) -> bool:
-    """Say whether the checkpoint is there with the digest that it had."""
-    try:
-        store.fetch(checkpoint.key, digest=checkpoint.digest)
-    except CorruptError as error:
-        note(f"checkpoint of step {checkpoint.step} is not usable, it is made again: {error}")
-        return False
-    return True

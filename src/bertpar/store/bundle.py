@@ -1,0 +1,106 @@
+"""What a bundle is: files in a folder, and the manifest that commits them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertpar.spec import digest_json
+from bertpar.store import durable
+
+MANIFEST = "manifest.json"
+
+KINDS = ("checkpoint", "evaluation", "prediction", "snapshot", "spec", "tokenizer")
+
+_STAGES = ("before_write", "written", "fsynced", "renamed", "committed")
+"""Of a publication: nothing is there, files are written, files and manifest are on the disk, the bundle has its name,
+its name is on the disk."""
+
+POINTS = tuple(f"{kind}.{stage}" for kind in KINDS for stage in _STAGES)
+"""The fault points that publishing reaches (see faults.py)."""
+
+_KIND_BY_FOLDER = {"predictions": "prediction", "snapshots": "snapshot", "specs": "spec", "tokenizers": "tokenizer"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A committed bundle as its manifest describes it."""
+
+    key: str
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and sha256 by relative file name."""
+    meta: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return digest_json({"files": self.files, "meta": self.meta})
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(size for size, _ in self.files.values())
+
+    def manifest(self) -> bytes:
+        """Return the one manifest that commits this bundle under its key."""
+        content = {"key": self.key, "digest": self.digest, "files": self.files, "meta": self.meta}
+        return json.dumps(content, indent=1, sort_keys=True).encode()
+
+
+def read_manifest(key: str, raw: bytes) -> Bundle | None:
+    """Return the bundle that `raw` commits under `key`; None if it is torn, changed by a bit, or another bundle's."""
+    try:
+        content = json.loads(raw)
+        files = {name: (size, sha256) for name, (size, sha256) in content["files"].items()}
+        bundle = Bundle(key=key, files=files, meta=content["meta"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return bundle if bundle.manifest() == raw else None
+
+
+def kind_of(key: str) -> str:
+    """Return what kind of bundle lies under `key`, one of KINDS; "bundle" for a key of no known form."""
+    match key.split("/"):
+        case ["runs", *_, "checkpoints", _, _]:
+            return "checkpoint"
+        case ["runs", *_, "evaluation", _]:
+            return "evaluation"
+        case [folder, *_]:
+            return _KIND_BY_FOLDER.get(folder, "bundle")
+    return "bundle"
+
+
+def seal(folder: Path) -> dict[str, tuple[int, str]]:
+    """Have the disk hold every file below `folder`, and return sizes and digests."""
+    files: dict[str, tuple[int, str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            path.chmod(0o644)  # some libraries write for their user alone, and a store is shared
+            files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_of(path))
+        durable.sync(path)
+    return files
+
+
+def find_damage(folder: Path, bundle: Bundle) -> str | None:
+    """Return which file in `folder` differs from the manifest, and how; None if all are as committed.
+
+    Raises:
+        OSError: a file that is there cannot be read, which says nothing about its content.
+    """
+    for name, (size, sha256) in bundle.files.items():
+        path = folder / name
+        try:
+            if (actual := path.stat().st_size) != size:
+                return f"{name} has {actual} bytes instead of {size}"
+            if sha256_of(path) != sha256:
+                return f"{name} differs from its manifest"
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return f"{name} is missing"
+    return None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""Bundles in a folder of a file system: each appears, goes, and is set aside by one rename."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from bertpar.faults import reach
+from bertpar.store import durable
+from bertpar.store.bundle import MANIFEST, Bundle, find_damage, kind_of, read_manifest
+
+TEMPORARY = ".tmp-"
+"""What the names of unfinished folders begin with."""
+
+
+class LocalPlace:
+    """Bundles below `root`. Errors are the file system's own, OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Write and remove a small file."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        probe.write_bytes(b"")
+        probe.unlink()
+
+    def is_empty(self) -> bool:
+        """Say whether no bundle at all can be here: the folder is missing or has nothing in it."""
+        return not self.root.is_dir() or not any(self.root.iterdir())
+
+    def path(self, key: str) -> Path:
+        """Return the folder of a bundle, whether it is there or not."""
+        return self.root / key
+
+    def find(self, key: str) -> Bundle | None:
+        """Return the bundle that is committed under `key`."""
+        return _committed(self.path(key), key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield where below `prefix` a manifest lies."""
+        for path in self.path(prefix).rglob(MANIFEST):
+            yield path.parent.relative_to(self.root).as_posix()
+
+    def commit(self, folder: Path, bundle: Bundle) -> Bundle:
+        """Have the sealed `folder` become the bundle; return the one that is there if another publisher was first.
+
+        What is in its place without being committed is cleared away. It is moved first and looked at then: between
+        a look and a deletion another publisher could commit in the same place.
+        """
+        target = self.path(bundle.key)
+        while not _move(folder, target):
+            if (there := self.find(bundle.key)) is not None:
+                return there
+            aside = unfinished(target)
+            with suppress(FileNotFoundError):  # another publisher moved it
+                target.rename(aside)
+                self._clear(aside, bundle.key)
+        reach(f"{kind_of(bundle.key)}.renamed")
+        durable.sync(target.parent)
+        return bundle
+
+    def verify(self, bundle: Bundle) -> tuple[Path, str | None]:
+        """Return the bundle's folder, and what is wrong with it."""
+        folder = self.path(bundle.key)
+        return folder, find_damage(folder, bundle)
+
+    def remove(self, key: str) -> None:
+        """Delete the bundle, in one moment for readers."""
+        aside = unfinished(self.path(key))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.path(key).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def set_aside(self, bundle: Bundle, key: str) -> bool:
+        """Move the bundle to `key` if it is damaged, and say so. It is moved first and looked at then, as above."""
+        place, aside = self.path(bundle.key), self.path(key)
+        durable.make_folder(aside.parent)
+        try:
+            place.rename(aside)
+        except FileNotFoundError:  # another process was first
+            return False
+        moved = _committed(aside, bundle.key)
+        if moved is not None and find_damage(aside, moved) is None and _move(aside, place):
+            return False  # it has been made anew meanwhile
+        durable.sync(place.parent)
+        return True
+
+    def _clear(self, aside: Path, key: str) -> None:
+        """Delete what was moved aside; a committed bundle goes back, unless its place has another one by now."""
+        if _committed(aside, key) is None or not _move(aside, self.path(key)):
+            shutil.rmtree(aside)
+
+
+def unfinished(target: Path) -> Path:
+    """Return a new name beside `target`, for what is not yet or no longer to be seen by readers."""
+    return target.with_name(f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:8]}")
+
+
+def _committed(folder: Path, key: str) -> Bundle | None:
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return read_manifest(key, raw)
+
+
+def _move(folder: Path, target: Path) -> bool:
+    """Rename a folder if its new name is free, and say so."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True

@@ -1,0 +1,134 @@
+"""Bundles in an object store: the manifest is uploaded last, and files are read from a verified local copy."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bertpar.store.bundle import MANIFEST, Bundle, find_damage, read_manifest
+from bertpar.store.local import LocalPlace, unfinished
+
+
+class RemotePlace:
+    """Bundles below an fsspec URL, with copies below the folder `cache`. All errors are OSError."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        self._url = url
+        self._cache = LocalPlace(cache)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(f".probe-{uuid.uuid4().hex}")
+            fs.pipe_file(path, b"")
+            fs.rm_file(path)
+
+    def is_empty(self) -> bool:
+        """Say that bundles can be here: a store that is away answers with an error."""
+        return False
+
+    def path(self, key: str) -> Path:
+        """Return the folder of a bundle's copy, whether it is there or not."""
+        return self._cache.path(key)
+
+    def find(self, key: str) -> Bundle | None:
+        """Return the bundle that is committed under `key`."""
+        try:
+            with self._errors_as_os_errors():
+                fs, path = self._open(f"{key}/{MANIFEST}")
+                raw = fs.cat_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return read_manifest(key, raw)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield where below `prefix` a manifest lies."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(prefix)
+            root = path.removesuffix(prefix)
+            for found in fs.glob(f"{path}/**/{MANIFEST}"):
+                yield found[found.index(root) + len(root) :].rpartition("/")[0]
+
+    def commit(self, folder: Path, bundle: Bundle) -> Bundle:
+        """Upload the sealed `folder`, its manifest last, and keep it as the local copy."""
+        with self._errors_as_os_errors():
+            for name in (*bundle.files, MANIFEST):
+                fs, path = self._open(f"{bundle.key}/{name}")
+                fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                fs.put_file(str(folder / name), path)
+        self._cache.remove(bundle.key)
+        return self._cache.commit(folder, bundle)
+
+    def verify(self, bundle: Bundle) -> tuple[Path, str | None]:
+        """Return the folder of the bundle's copy, and what is wrong with it: a bad copy is fetched once more."""
+        folder = self.path(bundle.key)
+        copy = self._cache.find(bundle.key)
+        if copy is not None and copy.digest == bundle.digest and find_damage(folder, bundle) is None:
+            return folder, None
+        staging = unfinished(folder)
+        try:
+            damage = self._download(bundle, staging)
+            if damage is None:
+                self._cache.remove(bundle.key)
+                self._cache.commit(staging, bundle)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return folder, damage
+
+    def remove(self, key: str) -> None:
+        """Delete the bundle, its manifest first, and its copy."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(key)
+            if fs.exists(f"{path}/{MANIFEST}"):
+                fs.rm_file(f"{path}/{MANIFEST}")
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+        self._cache.remove(key)
+
+    def set_aside(self, bundle: Bundle, key: str) -> bool:
+        """Move the bundle to `key` if it is damaged, and say so. A transfer may fail too: so it is read once more."""
+        _, damage = self.verify(bundle)
+        if damage is None:
+            return False
+        with self._errors_as_os_errors():
+            for name in (*bundle.files, MANIFEST):
+                fs, path = self._open(f"{bundle.key}/{name}")
+                _, aside = self._open(f"{key}/{name}")
+                if fs.exists(path):
+                    fs.makedirs(aside.rsplit("/", 1)[0], exist_ok=True)
+                    fs.cp_file(path, aside)
+        self.remove(bundle.key)
+        return True
+
+    def _download(self, bundle: Bundle, folder: Path) -> str | None:
+        """Fetch the bundle's files and manifest, and return what is wrong with them."""
+        for name in bundle.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with self._errors_as_os_errors():
+                fs, path = self._open(f"{bundle.key}/{name}")
+                try:
+                    fs.get_file(path, str(folder / name))
+                except FileNotFoundError:
+                    return f"{name} is missing"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).write_bytes(bundle.manifest())
+        return find_damage(folder, bundle)
+
+    def _open(self, key: str) -> tuple[Any, str]:
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(self._url)
+        return fs, f"{root.rstrip('/')}/{key}"
+
+    @contextmanager
+    def _errors_as_os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:  # each file system has classes of its own, and so have missing drivers
+            raise OSError(f"{type(error).__name__}: {error}") from error
