@@ -1,0 +1,1 @@
+"""Faults at named points and at random: what is killed, torn, cut, changed or full."""

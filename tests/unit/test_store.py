@@ -1,11 +1,14 @@
-"""Bundles appear whole or not at all, and a damaged one is noticed."""
+"""Bundles appear whole or not at all, and a damaged one is noticed, set aside and replaced."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bertpar.errors import CorruptError, StoreError
-from bertpar.store import MANIFEST, Store
+from bertpar.store import MANIFEST, Bundle, Store
+from bertpar.store.local import LocalPlace
 
 
 @pytest.fixture
@@ -120,3 +123,167 @@ def test_a_place_that_cannot_be_cleared_is_an_error_and_not_tried_for_ever(store
     (tmp_path / "store" / "a" / "b").write_text("a file where a bundle should be")
     with pytest.raises(StoreError, match="cannot write a/b"):
         publish(store)
+
+
+# --- set aside --------------------------------------------------------------------------------------------
+
+
+def damage(folder: Path) -> None:
+    (folder / "x.txt").write_text("HELLO")
+
+
+def test_a_damaged_bundle_is_set_aside_and_its_key_can_be_published_again(store: Store) -> None:
+    digest = publish(store)
+    damage(store.fetch("a/b"))
+    notes: list[str] = []
+    assert store.find_intact("a/b", notes.append) is None
+    [note] = notes
+    assert note.startswith(f"a/b in store {store.root} is damaged: x.txt differs from its manifest; it is set aside as")
+    assert (Path(note.split()[-1]) / "x.txt").read_text() == "HELLO"
+    assert note.split()[-1].startswith(f"{store.root}/damaged/a/b-")
+    assert store.list("") == []
+    assert publish(store) == digest
+
+
+def test_publishing_replaces_what_is_damaged(store: Store) -> None:
+    digest = publish(store)
+    damage(store.fetch("a/b"))
+    assert publish(store) == digest
+    store.fetch("a/b", digest=digest)
+
+
+def test_an_intact_bundle_is_not_set_aside_not_even_for_another_digest(store: Store) -> None:
+    publish(store)
+    notes: list[str] = []
+    assert store.set_aside("a/b") is None
+    assert store.fetch_intact("a/b", notes.append, digest="0000") is None
+    assert ["not 0000" in note for note in notes] == [True]
+    store.fetch("a/b")
+
+
+def test_a_missing_bundle_is_noted_only_where_one_is_known_to_have_been(store: Store) -> None:
+    publish(store, "a/c")
+    notes: list[str] = []
+    assert store.fetch_intact("a/b", notes.append) is None
+    assert notes == []
+    assert store.fetch_intact("a/b", notes.append, digest="0000") is None
+    assert ["missing" in note for note in notes] == [True]
+
+
+def test_a_file_that_cannot_be_read_is_not_damaged(store: Store) -> None:
+    """A loop of links stands for a failing disk: an error of the system, for any user."""
+    publish(store)
+    file = store.fetch("a/b") / "x.txt"
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(StoreError, match="cannot read a/b"):
+        store.find_intact("a/b")
+    assert not (Path(store.root) / "damaged").exists()
+
+
+def test_a_store_that_is_not_there_has_lost_nothing(store: Store) -> None:
+    publish(store)
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreError, match="Is it mounted"):
+        store.fetch("a/b")
+    Path(store.root).mkdir()
+    with pytest.raises(StoreError, match="Is it mounted"):
+        store.fetch("a/b")
+
+
+# --- two at once ------------------------------------------------------------------------------------------
+
+
+def once(action: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that does `action` when it is called for the first time."""
+    actions = [action]
+    return lambda: actions.pop()() if actions else None
+
+
+def test_a_publisher_that_clears_a_leftover_does_not_delete_what_another_has_just_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: the other one commits after this one has seen the leftover, before it clears it."""
+    (Path(store.root) / "a" / "b").mkdir(parents=True)
+    (Path(store.root) / "a" / "b" / "left").write_text("over")
+    first: list[Bundle] = []
+    commit_first = once(lambda: first.append(store.publish("a/b", lambda f: write(f / "x.txt", "first"))))
+    find = LocalPlace.find
+    num_looks = 0
+
+    def find_then_be_overtaken(self: LocalPlace, key: str) -> Bundle | None:
+        nonlocal num_looks
+        found = find(self, key)
+        num_looks += 1
+        if num_looks == 2:  # the first look is before the attempt to commit
+            commit_first()
+        return found
+
+    monkeypatch.setattr(LocalPlace, "find", find_then_be_overtaken)
+    second = store.publish("a/b", lambda f: write(f / "x.txt", "second"))
+    assert [second] == first
+    assert (store.fetch("a/b", digest=second.digest) / "x.txt").read_text() == "first"
+    assert [path.name for path in (Path(store.root) / "a").iterdir()] == ["b"]
+
+
+def test_what_another_has_made_anew_is_not_set_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forced: this one sees the damage, and is stopped until another has replaced the bundle."""
+    publish(store)
+    damage(store.fetch("a/b"))
+    replace = once(lambda: publish(store))
+    set_aside = LocalPlace.set_aside
+
+    def be_overtaken_and_set_aside(self: LocalPlace, bundle: Bundle, key: str) -> bool:
+        replace()
+        return set_aside(self, bundle, key)
+
+    monkeypatch.setattr(LocalPlace, "set_aside", be_overtaken_and_set_aside)
+    assert store.find_intact("a/b", print) is None
+    assert (store.fetch("a/b") / "x.txt").read_text() == "hello"
+
+
+# --- remote -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Store:
+    return Store(f"memory://{tmp_path.name}", tmp_path / "cache")
+
+
+def change_remote(store: Store, name: str, data: bytes | None) -> None:
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(f"{store.root}/{name}")
+    if data is None:
+        fs.rm_file(path)
+    else:
+        fs.pipe_file(path, data)
+
+
+def test_a_damaged_copy_of_a_remote_bundle_is_fetched_again(remote: Store) -> None:
+    publish(remote)
+    damage(remote.fetch("a/b"))
+    notes: list[str] = []
+    assert remote.find_intact("a/b", notes.append) is not None
+    assert notes == []
+    assert (remote.fetch("a/b") / "x.txt").read_text() == "hello"
+
+
+@pytest.mark.parametrize("data", [b"HELLO", b"", None])
+def test_a_damaged_remote_bundle_is_set_aside_and_replaced(remote: Store, tmp_path: Path, data: bytes | None) -> None:
+    digest = publish(remote)
+    change_remote(remote, "a/b/x.txt", data)
+    elsewhere = Store(remote.root, tmp_path / "other-cache")
+    with pytest.raises(CorruptError, match=r"x\.txt"):
+        elsewhere.fetch("a/b")
+    notes: list[str] = []
+    assert elsewhere.find_intact("a/b", notes.append) is None
+    assert f"set aside as {remote.root}/damaged/a/b-" in notes[0]
+    assert elsewhere.list("") == []
+    assert publish(elsewhere) == digest
+    assert (elsewhere.fetch("a/b") / "x.txt").read_text() == "hello"
+
+
+def test_a_remote_store_without_a_driver_is_an_error_of_the_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"store\.root=nowhere://x"):
+        Store("nowhere://x", tmp_path).find("a/b")
