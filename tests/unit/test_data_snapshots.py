@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertpar.codec import to_json
-from bertpar.data.snapshot import make_snapshot, open_split
-from bertpar.errors import CorruptError, DataError, ModelError, StoreError
+from bertpar.codec import from_json, to_json
+from bertpar.data.snapshot import fetch_tokenizer, make_snapshot, open_split
+from bertpar.errors import DataError, ModelError, SnapshotDamagedError, StoreError
 from bertpar.events import SnapshotRef
 from bertpar.models import load_tokenizer, resolve_model
 from bertpar.spec import SPLITS, DataSpec, ModelSpec
-from bertpar.store import Store
+from bertpar.store import MANIFEST, Store
 from tests.unit.data_sets import MINILM, TINY, data_spec, packaged_spec, reviews, write_csv
 
 
@@ -232,14 +234,79 @@ def test_a_damaged_snapshot_is_refused(store: Store, data: DataSpec) -> None:
     content = bytearray(file.read_bytes())
     content[-50] ^= 1
     file.write_bytes(content)
-    with pytest.raises(CorruptError, match=r"test\.arrow"):
+    with pytest.raises(SnapshotDamagedError, match=r"test\.arrow"):
         open_split(store, snapshot, "test")
 
 
 def test_another_snapshot_than_the_one_meant_is_refused(store: Store, data: DataSpec) -> None:
     snapshot = make_snapshot(data, TINY, store)
-    with pytest.raises(CorruptError, match="has digest"):
+    with pytest.raises(SnapshotDamagedError, match="has digest"):
         open_split(store, SnapshotRef(**(asdict(snapshot) | {"digest": "0" * 64})), "train")
+
+
+# --- made again -------------------------------------------------------------------------------------------
+
+MAKE = """
+import sys
+from pathlib import Path
+from bertpar.codec import from_json, to_json
+from bertpar.data.snapshot import make_snapshot
+from bertpar.spec import DataSpec, ModelSpec
+from bertpar.store import Store
+root, data, model = sys.argv[1:]
+print(to_json(make_snapshot(from_json(DataSpec, data), from_json(ModelSpec, model), Store(root, Path(root)))))
+"""
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("bundle", ["snapshot", "tokenizer"])
+@pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink, lambda file: file.write_bytes(b"")])
+def test_a_damaged_snapshot_or_tokenizer_is_set_aside_and_made_again(
+    store: Store, data: DataSpec, bundle: str, damage: Callable[[Path], None]
+) -> None:
+    first = make_snapshot(data, TINY, store)
+    key, name = (first.key, "train.arrow") if bundle == "snapshot" else (first.tokenizer_key, "tokenizer.json")
+    damage(Path(store.root) / key / name)
+    with pytest.raises(SnapshotDamagedError, match=f"{key} .*{name}"):
+        _ = open_split(store, first, "train") if bundle == "snapshot" else fetch_tokenizer(store, first)
+    notes: list[str] = []
+    assert make_snapshot(data, TINY, store, lambda kind, value: notes.append(value)) == first
+    open_split(store, first, "train")
+    fetch_tokenizer(store, first)
+    [note] = [note for note in notes if "damaged" in note]
+    assert key in note
+    assert note.endswith("it is made again")
+    assert len([*(Path(store.root) / "damaged").rglob(MANIFEST)]) == 1
+
+
+def test_a_snapshot_whose_source_has_changed_is_not_made_again_under_its_key(store: Store, tmp_path: Path) -> None:
+    data = data_spec(write_csv(tmp_path / "train.csv", reviews(40)))
+    first = make_snapshot(data, TINY, store)
+    flip_a_bit(Path(store.root) / first.key / "train.arrow")
+    write_csv(tmp_path / "train.csv", reviews(41))
+    assert make_snapshot(data, TINY, store).key != first.key
+    with pytest.raises(SnapshotDamagedError, match=first.key):
+        open_split(store, first, "train")
+
+
+def test_other_processes_and_stores_make_the_same_bytes(tmp_path: Path) -> None:
+    """Otherwise a snapshot that is made again would not be the one that checkpoints and results refer to."""
+    data = packaged_spec(train_size=200, validation_size=50, test_size=50)
+    refs = []
+    for hash_seed in ("1", "2"):
+        root = tmp_path / f"store-{hash_seed}"
+        home = tmp_path / f"home-{hash_seed}"
+        env = os.environ | {"PYTHONHASHSEED": hash_seed, "BERTPAR_HOME": str(home)}
+        command = [sys.executable, "-c", MAKE, str(root), to_json(data), to_json(TINY)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        ref = from_json(SnapshotRef, done.stdout)
+        refs.append((ref, Store(str(root), root).find(ref.tokenizer_key)))
+    assert refs[0] == refs[1]
 
 
 # --- the model's part -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Best, kept and last: which checkpoints stay, and when a run stops early."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,28 @@ def test_the_best_and_the_last_two_are_kept() -> None:
 def test_keep_counts_the_best_ones() -> None:
     made = [checkpoint(10, 0.9), checkpoint(20, 0.5), checkpoint(30, 0.7), checkpoint(40), checkpoint(50)]
     assert [c.step for c in checkpoints_to_prune(made, replace(SPEC, keep=2))] == [20]
+
+
+def test_what_was_the_best_before_the_newest_is_kept_for_who_falls_back() -> None:
+    made = [checkpoint(10, 0.9), checkpoint(20), checkpoint(30, 0.95)]
+    assert checkpoints_to_prune(made, SPEC) == []
+    assert [c.step for c in checkpoints_to_prune([*made, checkpoint(40)], SPEC)] == [10, 20]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_kept_checkpoint_finds_the_best_of_its_time(seed: int) -> None:
+    rng = random.Random(seed)
+    spec = replace(SPEC, keep=rng.randint(1, 3), mode=rng.choice(("min", "max")))
+    kept: list[CheckpointRef] = []
+    validated: list[Validation] = []
+    for step in range(10, 300, 10):
+        made = checkpoint(step, rng.choice((0.1, 0.2, 0.3, 0.4, float("nan"))) if rng.random() < 0.6 else None)
+        if made.metrics:
+            validated.append(Validation(step=step, metrics=made.metrics))
+        kept = [c for c in [*kept, made] if c not in checkpoints_to_prune([*kept, made], spec)]
+        for c in kept:
+            if known := [v for v in validated if v.step <= c.step]:
+                assert best_validation(known, spec).step in [other.step for other in kept]
 
 
 @pytest.mark.parametrize(
