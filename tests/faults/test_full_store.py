@@ -37,10 +37,15 @@ data = data_spec(write_csv(elsewhere / "train.csv", reviews(2000)))
 def write(folder, size):
     (folder / "predictions.jsonl").write_bytes(random.Random(1).randbytes(size))
 
+def write_tensor(folder):
+    with (folder / "tensor.pt").open("wb") as file:
+        torch.save({"large": torch.zeros(600_000)}, file)
+
 PUBLISH = {
     "checkpoint": lambda: save_checkpoint(store, "s/0", 1, TrainingState(step=2), model, optimizer.state_dict()).key,
     "snapshot": lambda: make_snapshot(data, TINY, store).key,
     "evaluation": lambda: store.publish("runs/s/0/evaluation/2", lambda folder: write(folder, 300_000)).key,
+    "a large tensor": lambda: store.publish("runs/s/0/evaluation/3", write_tensor).key,
     "a small file": lambda: store.publish("specs/2", lambda folder: write(folder, 10)).key,
 }
 
@@ -68,6 +73,7 @@ for name, spare in [
     ("checkpoint", 50_000),  # the weights do not fit
     ("checkpoint", 250_000),  # the optimizer's state does not fit
     ("evaluation", 100_000),
+    ("a large tensor", 1_000_000),  # torch raises an error of its own, and names the cause in its context alone
     ("snapshot", 0),
     ("snapshot", 100_000),  # the tokenizer is there
 ]:
@@ -105,7 +111,7 @@ def test_a_full_disk_is_told_leaves_nothing_and_is_forgotten_when_there_is_space
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.strip().split("\n")
     told, then = lines[::2], lines[1::2]
-    assert len(told) == len(then) == 7
+    assert len(told) == len(then) == 8
     for message, success in zip(told, then, strict=True):
         assert message.startswith(f"store.root={tmp_path}/disk/store: cannot "), message
         assert "No space left on device. Free some space there" in message
