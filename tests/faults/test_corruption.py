@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertpar.checkpoints import checkpoint_key
 from bertpar.data.snapshot import make_snapshot
 from bertpar.errors import CorruptError
 from bertpar.models import load_classifier, resolve_model
@@ -36,7 +37,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Store:
             model = load_classifier(TINY, resolve_model(TINY), 2, ("bad", "good"), "classification", seed)
             optimizer = torch.optim.AdamW(model.parameters(), lr=0.1 * seed)
             state = TrainingState(step=10 * seed, window=[0.5])
-            save_checkpoint(store, "sweep/0", 1, state, model, optimizer.state_dict())
+            save_checkpoint(
+                store, checkpoint_key("sweep/0", 1, 10 * seed), state, model, optimizer.state_dict(), {"attempt": 1}
+            )
     for i in (1, 2):
         store.publish(f"runs/sweep/0/evaluation/{i}", lambda folder, i=i: write_evaluation(folder, i), {"run_id": "x"})
     return store

@@ -18,6 +18,7 @@ SETTING = """
 import random, sys
 from pathlib import Path
 import torch
+from bertpar.checkpoints import checkpoint_key
 from bertpar.data.snapshot import make_snapshot
 from bertpar.errors import DiskFullError
 from bertpar.models import load_classifier, resolve_model
@@ -42,7 +43,9 @@ def write_tensor(folder):
         torch.save({"large": torch.zeros(600_000)}, file)
 
 PUBLISH = {
-    "checkpoint": lambda: save_checkpoint(store, "s/0", 1, TrainingState(step=2), model, optimizer.state_dict()).key,
+    "checkpoint": lambda: save_checkpoint(
+        store, checkpoint_key("s/0", 1, 2), TrainingState(step=2), model, optimizer.state_dict(), {"attempt": 1}
+    ).key,
     "snapshot": lambda: make_snapshot(data, TINY, store).key,
     "evaluation": lambda: store.publish("runs/s/0/evaluation/2", lambda folder: write(folder, 300_000)).key,
     "a large tensor": lambda: store.publish("runs/s/0/evaluation/3", write_tensor).key,

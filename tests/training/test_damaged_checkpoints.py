@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bertpar.checkpoints import ROWS_FILE, find_checkpoints
 from bertpar.events import CheckpointRef, TrainResult
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import MANIFEST
-from bertpar.training.rows_file import ROWS_FILE
-from bertpar.training.state import STATE_FILE, WEIGHTS_FILE, find_checkpoints, is_intact, restore_newest
+from bertpar.training.state import STATE_FILE, WEIGHTS_FILE, is_intact, restore_newest
 from tests.training.conftest import SPEC as UNVALIDATED
 from tests.training.conftest import Killed, Lab, same_weights, with_trainer
 

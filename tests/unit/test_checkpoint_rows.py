@@ -8,8 +8,8 @@ import struct
 from dataclasses import astuple
 from pathlib import Path
 
-from bertpar.tracking import MetricRow
-from bertpar.training.rows_file import read_rows, write_rows
+from bertpar.checkpoints import read_rows, write_rows
+from bertpar.events import MetricRow
 
 
 def test_rows_come_back_in_order_with_the_bits_of_their_values(tmp_path: Path) -> None:
