@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertpar.checkpoints import ROWS_FILE, find_checkpoints
-from bertpar.events import CheckpointRef, TrainResult
+from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import MANIFEST
 from bertpar.training.state import STATE_FILE, WEIGHTS_FILE, is_intact, restore_newest
@@ -100,6 +100,19 @@ def test_a_damaged_best_checkpoint_is_trained_again(lab: Lab) -> None:
     result = lab.train(spec, "best", attempt=2, resume_from=(newest, best))
     assert result.resumed_from_step < best.step
     assert result.best.attempt == 2
+    assert_same(lab, result, whole)
+
+
+def test_a_best_checkpoint_that_is_damaged_while_training_goes_on_is_made_again_before_it_ends(lab: Lab) -> None:
+    spec = replace(SPEC, checkpoint=replace(SPEC.checkpoint, monitor="val/loss", mode="min"))
+    whole = lab.train(spec, "late-whole")
+
+    def damage_the_best(kind: str, value: object) -> None:
+        if isinstance(value, CheckpointSaved) and value.checkpoint.step == 12 and not damaged_bundles(lab, "late"):
+            damage(lab, lab.saved("late", whole.best.step))
+
+    result = lab.train(spec, "late", also=damage_the_best)
+    assert len(damaged_bundles(lab, "late")) == 1
     assert_same(lab, result, whole)
 
 

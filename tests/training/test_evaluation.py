@@ -14,9 +14,10 @@ import torch
 from mlflow import MlflowClient
 
 from bertpar import tracking
+from bertpar.checkpoints import write_rows
 from bertpar.codec import publish_spec
 from bertpar.data.snapshot import make_snapshot, open_split
-from bertpar.errors import CorruptError, DataError, TrackingError
+from bertpar.errors import CheckpointDamagedError, CorruptError, DataError, TrackingError
 from bertpar.evaluation import evaluate as evaluate_module
 from bertpar.evaluation.evaluate import evaluate
 from bertpar.evaluation.predict import parse_input, predict
@@ -182,7 +183,7 @@ def test_mlflow_gets_test_metrics_artifacts_and_a_model_that_transformers_loads(
     assert {"report.json", "predictions.jsonl", "confusion_matrix.png"} == single.artifacts(run_id, "evaluation")
     names = single.artifacts(run_id, "model")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert not {"training_state.pt", "manifest.json"} & names
+    assert not {"training_state.pt", "metric_rows.json", "manifest.json"} & names
     folder = single.mlflow.download_artifacts(run_id, "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -241,7 +242,7 @@ def test_a_damaged_evaluation_is_made_again_and_said_so(single: Case) -> None:
 
 def test_another_checkpoint_than_the_reference_says_is_refused(single: Case) -> None:
     wrong = replace(single.checkpoint, digest="0" * 64)
-    with pytest.raises(CorruptError, match="digest"):
+    with pytest.raises(CheckpointDamagedError, match="digest"):
         evaluate(single.evaluate_job("e9", checkpoint=wrong), single.store, ignore)
 
 
@@ -398,6 +399,7 @@ def _make_checkpoint(store: Store, spec: RunSpec, snapshot: SnapshotRef, name: s
     def fill(target: Path) -> None:
         model.save_pretrained(target)
         torch.save({"step": 10}, target / "training_state.pt")
+        write_rows(target, [])
 
     bundle = store.publish(f"runs/{name}/checkpoints/attempt-1/step-00000010", fill)
     return CheckpointRef(
