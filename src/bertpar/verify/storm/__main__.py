@@ -15,6 +15,8 @@ from typing import Any, get_args
 
 import click
 
+from temporalio.runtime import Runtime, TelemetryConfig
+
 from bertpar import faults, stack
 from bertpar.cli import leave, run
 from bertpar.errors import BertparError, ConfigError
@@ -98,6 +100,7 @@ async def _storm(
     deadline_seconds: float,
     json_file: Path | None,
 ) -> int:
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))  # it tells of every call that fails
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # so that all is stopped
@@ -120,7 +123,8 @@ async def _storm(
         if undisturbed.status != "completed":
             raise BertparError(f"the undisturbed sweep did not complete: see {home.logs}")
         for number in range(first, first + num_sweeps):
-            share = num_kills * (number - first + 1) // num_sweeps - num_kills * (number - first) // num_sweeps
+            num_left, num_sweeps_left = num_kills - sum(j.fire.num_blows for j in judged), first + num_sweeps - number
+            share = math.ceil(max(0, num_left) / num_sweeps_left)  # a sweep may end before its share has hit
             fire = Fire(home, sweeps, plan_sweep(seed, number), server, share)
             one = await asyncio.to_thread(_judge, await fire.run(deadline_seconds), undisturbed, reference)
             judged.append(one)

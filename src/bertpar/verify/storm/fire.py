@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ from bertpar.workflows.training import TrainingWorkflow
 _POLL_SECONDS = 0.3
 _ORDER_PATIENCE_SECONDS = 12.0
 """How long the storm waits for a process to come to a named point before it strikes elsewhere."""
+_MERCY_SECONDS = 15.0
+"""How long it waits for runs to recover before it strikes again."""
 _ANSWER_SECONDS = 10.0
 _HITS_TRAINING: frozenset[Target] = frozenset({"job", "template", "training_worker", "temporal", "supervisor", "all"})
 _TEXT = "A warm and funny film."
@@ -47,8 +50,8 @@ class UnderFire:
     sweep_id: str = ""
     status: str = "not submitted"
     place: Place
-    blows: Counter[str] = field(default_factory=Counter)
-    """How often each kind of blow hit, by name."""
+    log: list[tuple[float, str]] = field(default_factory=list)
+    """Every blow that hit: seconds since the start, and its name."""
     attempts: int = 0
     lost_steps: list[int] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
@@ -59,7 +62,12 @@ class UnderFire:
 
     @property
     def num_blows(self) -> int:
-        return self.blows.total()
+        return len(self.log)
+
+    @property
+    def blows(self) -> dict[str, int]:
+        """How often each kind of blow hit, by name."""
+        return dict(sorted(Counter(name for _, name in self.log).items()))
 
 
 class Fire:
@@ -79,6 +87,7 @@ class Fire:
         self._client: subprocess.Popen[bytes] | None = None
         self._view: SweepView | None = None
         self._watch = Watch()
+        self._started = time.monotonic()
         self._counted: set[str] = set()
         self._later: set[asyncio.Task[None]] = set()
         tracking_uri = self._server.database_uri if self._server else None
@@ -88,7 +97,6 @@ class Fire:
 
     async def run(self, deadline_seconds: float) -> UnderFire:
         """Return what happened, once the sweep has ended or `deadline_seconds` have passed since the last blow."""
-        started = time.monotonic()
         self._clear_orders()
         if self._server is not None:
             await self._server.start()
@@ -106,7 +114,7 @@ class Fire:
         finally:
             watching.cancel()
             await self._leave_nothing()
-        self.result.seconds = time.monotonic() - started
+        self.result.seconds = time.monotonic() - self._started
         self.result.recoveries = self._watch.recoveries
         return self.result
 
@@ -148,6 +156,8 @@ class Fire:
                 return
             if await self._carry_out(action):
                 await asyncio.sleep(action.pause_seconds)
+                if not action.without_mercy:
+                    await self._until(lambda: not self._watch.is_waiting(), _MERCY_SECONDS)
             else:
                 await asyncio.sleep(0.05)
             self._count_obeyed()
@@ -174,13 +184,7 @@ class Fire:
     async def _order(self, point: str, arrivals: int) -> bool:
         before = self.result.num_blows
         faults.order(self._orders, point, *["pass"] * (arrivals - 1), "kill")
-        waited = 0.0
-        while waited < _ORDER_PATIENCE_SECONDS and not self._has_ended():
-            await asyncio.sleep(_POLL_SECONDS)
-            waited += _POLL_SECONDS
-            self._count_obeyed()
-            if not any(self._orders.glob(f"{point}.*")):
-                break
+        await self._until(lambda: not any(self._orders.glob(f"{point}.*")), _ORDER_PATIENCE_SECONDS)
         for left in self._orders.glob(f"{point}.*"):
             left.unlink(missing_ok=True)
         return self.result.num_blows > before
@@ -206,7 +210,7 @@ class Fire:
             send(pids, signal.SIGCONT)
 
     def _hit(self, name: str, *, trains: bool) -> None:
-        self.result.blows[name] += 1
+        self.result.log.append((round(time.monotonic() - self._started, 2), name))
         if trains:
             self._watch.hit(time.monotonic())
 
@@ -255,11 +259,14 @@ class Fire:
         return self._view is not None and self._view.sweep.status != "running"
 
     async def _until_ended(self, deadline_seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_seconds):
-                while not self._has_ended():
-                    await asyncio.sleep(_POLL_SECONDS)
-                    self._count_obeyed()
+        await self._until(self._has_ended, deadline_seconds)
+
+    async def _until(self, condition: Callable[[], bool], patience_seconds: float) -> None:
+        """Return once the condition holds, the sweep has ended, or patience is at its end."""
+        deadline = time.monotonic() + patience_seconds
+        while not (condition() or self._has_ended()) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+            self._count_obeyed()
 
     # --- afterwards -----------------------------------------------------------------------------------------
 

@@ -32,20 +32,22 @@ _STOP_SECONDS = {"training_worker": 4.5, "job": 24.0}
 """Longer than until the attempt is given up: the heartbeat timeout, and for a job the silence before that."""
 
 _WEIGHTS: dict[tuple[How, Target | None], float] = {
-    ("order", None): 10,
-    ("kill", "job"): 5,
-    ("kill", "template"): 2,
-    ("kill", "training_worker"): 3,
-    ("kill", "eval_worker"): 2,
+    ("order", None): 14,
+    ("kill", "job"): 8,
+    ("kill", "template"): 1.5,
+    ("kill", "training_worker"): 2,
+    ("kill", "eval_worker"): 1.5,
     ("kill", "eval_job"): 1,
     ("kill", "client"): 1,
-    ("kill", "temporal"): 2,
-    ("kill", "supervisor"): 1.5,
+    ("kill", "temporal"): 1.5,
+    ("kill", "supervisor"): 1,
     ("kill", "all"): 1,
     ("stop", "training_worker"): 1,
-    ("stop", "job"): 0.3,
+    ("stop", "job"): 0.5,
     ("term", "training_worker"): 1,
 }
+"""Light blows, from which a run recovers in a moment, make up most: heavy ones have seconds of imports behind them."""
+
 _MLFLOW_WEIGHTS: dict[tuple[How, Target | None], float] = {
     ("kill", "mlflow_parent"): 1,
     ("kill", "mlflow_child"): 1,
@@ -55,9 +57,12 @@ _MLFLOW_WEIGHTS: dict[tuple[How, Target | None], float] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One blow, after a pause."""
+    """One blow."""
 
     pause_seconds: float
+    """Before the next blow."""
+    without_mercy: bool
+    """The next blow comes whether or not the runs have recovered from this one."""
     how: How
     target: Target | None = None
     point: str | None = None
@@ -96,7 +101,8 @@ class SweepPlan:
             ((how, target),) = rng.choices(list(weights), list(weights.values()))
             mlflow = target is not None and target.startswith("mlflow")
             yield Action(
-                pause_seconds=rng.uniform(0.2, 3.0),
+                pause_seconds=rng.uniform(0.2, 2.5),
+                without_mercy=rng.random() < 0.4,
                 how=how,
                 target=target,
                 point=next(points) if how == "order" else None,

@@ -37,6 +37,10 @@ class Watch:
                 attempt = self._blows[index].attempt if index in self._blows else len(run.attempts)
                 self._blows[index] = _Blow(at=now, attempt=attempt)
 
+    def is_waiting(self) -> bool:
+        """Say whether a run has not yet made a step since its last blow."""
+        return bool(self._blows)
+
     def see(self, view: SweepView, now: float) -> None:
         """Take in how the sweep looks now."""
         for run in view.runs:
