@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-
 from temporalio.runtime import Runtime, TelemetryConfig
 
 from bertpar import faults, stack
@@ -83,6 +82,8 @@ def storm(
                 json_file,
             )
         )
+    except asyncio.CancelledError:  # SIGTERM
+        raise click.Abort from None
     finally:
         stack.down(home, timeout_seconds=20)
         if folder is None:
