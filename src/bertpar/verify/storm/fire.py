@@ -141,10 +141,14 @@ class Fire:
         """Predict as a user would, through a kill in the midst of publishing the prediction."""
         if self._num_blows:
             faults.order(self._orders, self._plan.prediction, "kill")
-        command = [str(Path(sys.executable).with_name("bertpar")), "predict", f"{self.result.sweep_id}/0"]
-        done = await asyncio.to_thread(
-            subprocess.run, [*command, "--text", _TEXT], capture_output=True, text=True, timeout=300, check=False
-        )
+        bertpar = str(Path(sys.executable).with_name("bertpar"))
+        command = [bertpar, "predict", f"{self.result.sweep_id}/0", "--text", _TEXT]
+        while True:  # it publishes its texts, and may be who dies: then the user types it again
+            done = await asyncio.to_thread(
+                subprocess.run, command, capture_output=True, text=True, timeout=300, check=False
+            )
+            if done.returncode != -signal.SIGKILL:
+                break
         self.result.prediction = done.stdout if done.returncode == 0 else done.stderr
         self._count_obeyed()
 

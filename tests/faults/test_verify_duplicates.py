@@ -1,0 +1,70 @@
+"""The same sweep launched ten times at once is one sweep: one coordinator, one set of runs, one MLflow run each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertpar.paths import Home
+from bertpar.verify import Place, faults, read_sweep
+
+LAUNCH = """
+import asyncio, sys
+from pathlib import Path
+from bertpar import submit
+from bertpar.client import connect, temporal_spec, web_ui
+from bertpar.compose import compose_runs
+from bertpar.paths import home
+from bertpar.store import Store
+from hydra import compose, initialize_config_dir
+from bertpar.paths import conf_dir
+
+async def launch():
+    overrides = [["experiment=smoke", f"lr={lr}"] for lr in ("1e-3", "3e-3")]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        configs = [compose("config", o) for o in overrides]
+    sweep, runs = compose_runs(configs, ["", ""], home())
+    client = await connect(temporal_spec(), home())
+    refs = submit.run_refs("the-one", runs, overrides, 0, Store(sweep.store_root, home().cache), "code")
+    options = submit.sweep_options(sweep, web_ui(sweep.temporal, home()), "code")
+    await submit.submit_batch(client, "the-one", sweep.name, options, refs, final=True, say=print)
+
+asyncio.run(launch())
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    yield Home(tmp_path)
+    bertpar(Home(tmp_path), "down")
+
+
+def environment(home: Home) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "BERTPAR_", "MLFLOW_"))}
+    return {**clean, "BERTPAR_HOME": str(home.root)}
+
+
+def bertpar(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bertpar.cli", *arguments]
+    return subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_ten_launches_at_once_of_the_same_sweep_are_one_sweep(home: Home) -> None:
+    launches = [
+        subprocess.Popen([sys.executable, "-c", LAUNCH], env=environment(home), stderr=subprocess.PIPE)
+        for _ in range(10)
+    ]
+    errors = [launch.communicate(timeout=300)[1].decode() for launch in launches]
+    assert [launch.returncode for launch in launches] == [0] * 10, errors
+    assert bertpar(home, "attach", "the-one").returncode == 0
+    assert [sweep["sweep_id"] for sweep in json.loads(bertpar(home, "ls", "--json").stdout)] == ["the-one"]
+    found = read_sweep(Place.of(home), "the-one")
+    assert found.parent_statuses == ("FINISHED",)
+    assert list(found.runs) == ["lr=1e-3", "lr=3e-3"]
+    assert [(run.statuses, faults(run)) for run in found.runs.values()] == [(("FINISHED",), [])] * 2
