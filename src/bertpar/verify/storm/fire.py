@@ -100,23 +100,27 @@ class Fire:
         self._clear_orders()
         if self._server is not None:
             await self._server.start()
-        watching = asyncio.create_task(self._keep_watching())
         try:
-            if self._num_blows:
-                for point in (*self._plan.opening, *self._plan.evaluation):
-                    faults.order(self._orders, point, "kill")
-            await self._submit()
-            if self._num_blows:
-                await self._strike()
-            await self._until_ended(deadline_seconds)
-            if self.result.status == "completed":
-                await self._predict()
+            async with asyncio.TaskGroup() as group:  # an error in watching ends all
+                watching = group.create_task(self._keep_watching())
+                await self._from_start_to_end(deadline_seconds)
+                watching.cancel()
         finally:
-            watching.cancel()
             await self._leave_nothing()
         self.result.seconds = time.monotonic() - self._started
         self.result.recoveries = self._watch.recoveries
         return self.result
+
+    async def _from_start_to_end(self, deadline_seconds: float) -> None:
+        if self._num_blows:
+            for point in (*self._plan.opening, *self._plan.evaluation):
+                faults.order(self._orders, point, "kill")
+        await self._submit()
+        if self._num_blows:
+            await self._strike()
+        await self._until(self._has_ended, deadline_seconds)
+        if self.result.status == "completed":
+            await self._predict()
 
     def forget(self) -> None:
         """Delete the sweep's store: its results are read and agree."""
@@ -214,7 +218,10 @@ class Fire:
             send(pids, signal.SIGCONT)
 
     def _hit(self, name: str, *, trains: bool) -> None:
-        self.result.log.append((round(time.monotonic() - self._started, 2), name))
+        seconds = round(time.monotonic() - self._started, 2)
+        self.result.log.append((seconds, name))
+        with (self._home.logs / f"{self._name}.log").open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {seconds:8.2f} s  {name}\n")
         if trains:
             self._watch.hit(time.monotonic())
 
@@ -261,9 +268,6 @@ class Fire:
 
     def _has_ended(self) -> bool:
         return self._view is not None and self._view.sweep.status != "running"
-
-    async def _until_ended(self, deadline_seconds: float) -> None:
-        await self._until(self._has_ended, deadline_seconds)
 
     async def _until(self, condition: Callable[[], bool], patience_seconds: float) -> None:
         """Return once the condition holds, the sweep has ended, or patience is at its end."""
