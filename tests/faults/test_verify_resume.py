@@ -32,14 +32,14 @@ def test_a_configuration_is_identical_after_its_kills() -> None:
     done = verify_resume(*SMALL, *varied, "--kills", "4", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 steps" in done.stdout
-    assert kills_of(done.stdout)
+    assert len(kills_of(done.stdout)) >= 2
 
 
 def test_clocks_that_differ_by_an_hour_between_attempts_change_nothing_and_repeat_no_row() -> None:
     shifted = str(Path(__file__).with_name("shifted_clock"))
     done = verify_resume(*SMALL, "--kills", "4", PYTHONPATH=shifted)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert kills_of(done.stdout)
+    assert len(kills_of(done.stdout)) >= 2
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None, home: Home) -
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", [*search, *overrides])
     except CompactHydraException as error:
-        if "requires --multirun" in str(error):
+        if "--multirun" in str(error):  # said by Hydra of choices and of lists of values
             raise ConfigError(f"{' '.join(overrides)} describes several runs: give one value for each key") from error
         raise ConfigError(explain(error)) from error
     _, (run,) = compose_runs([config], [""], home)

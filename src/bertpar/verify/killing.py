@@ -7,14 +7,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bertpar import store
+
 STEP_DONE = "step.done"
-COMMIT_POINTS = (
-    "checkpoint.before_write",
-    "checkpoint.written",
-    "checkpoint.fsynced",
-    "checkpoint.renamed",
-    "checkpoint.committed",
-)
+COMMIT_POINTS = tuple(point for point in store.POINTS if point.startswith("checkpoint."))
 """Named points of the code (bertpar.faults) at which a training process can be told to die."""
 
 

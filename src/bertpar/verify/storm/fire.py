@@ -33,9 +33,9 @@ from bertpar.verify.sweeps import Place
 from bertpar.workflows.training import TrainingWorkflow
 
 _POLL_SECONDS = 0.3
-_ORDER_PATIENCE_SECONDS = 12.0
+_ORDER_PATIENCE_SECONDS = 6.0
 """How long the storm waits for a process to come to a named point before it strikes elsewhere."""
-_MERCY_SECONDS = 15.0
+_MERCY_SECONDS = 10.0
 """How long it waits for runs to recover before it strikes again."""
 _ANSWER_SECONDS = 10.0
 _HITS_TRAINING: frozenset[Target] = frozenset({"job", "template", "training_worker", "temporal", "supervisor", "all"})
@@ -172,14 +172,15 @@ class Fire:
 
     async def _carry_out(self, action: Action) -> bool:
         """Strike; return whether anything was there to be hit."""
+        client_pid = self._client.pid if self._client is not None and self._client.poll() is None else None
+        targets = Targets.of(self._home, client_pid)
         if action.how == "order":
             assert action.point is not None
-            return await self._order(action.point, action.arrivals)
+            return bool(targets.pids["job"]) and await self._order(action.point, action.arrivals)
         assert action.target is not None
         if action.target.startswith("mlflow"):
             return self._hit_mlflow(action)
-        client_pid = self._client.pid if self._client is not None and self._client.poll() is None else None
-        pids = Targets.of(self._home, client_pid).pids[action.target]
+        pids = targets.pids[action.target]
         pids = pids if action.target in ("all", "template") else pids[:1]
         number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "term": signal.SIGTERM}[action.how]
         if not send(pids, number):

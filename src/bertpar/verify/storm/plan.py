@@ -8,24 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bertpar import store
+
 Target = Literal[
     "job", "eval_job", "template", "training_worker", "eval_worker", "client", "temporal", "supervisor", "all",
     "mlflow_parent", "mlflow_child", "mlflow_group",
 ]  # fmt: skip
 How = Literal["kill", "stop", "term", "order"]
 
-_PUBLISHING = ("before_write", "written", "fsynced", "renamed", "committed")
-SUBMISSION_POINTS = (
-    *(f"{what}.{when}" for what in ("spec", "snapshot", "tokenizer") for when in _PUBLISHING),
-    "mlflow.run_created",
-)
-TRAINING_POINTS = (
-    *(f"checkpoint.{when}" for when in (*_PUBLISHING, "signalled")),
-    "metrics.logged",
-    "step.done",
-)
-EVALUATION_POINTS = tuple(f"evaluation.{when}" for when in _PUBLISHING)
-PREDICTION_POINTS = tuple(f"prediction.{when}" for when in _PUBLISHING)
+
+def _publishing(*kinds: str) -> tuple[str, ...]:
+    return tuple(point for point in store.POINTS if point.partition(".")[0] in kinds)
+
+
+SUBMISSION_POINTS = (*_publishing("spec", "snapshot", "tokenizer"), "mlflow.run_created")
+TRAINING_POINTS = (*_publishing("checkpoint"), "checkpoint.signalled", "metrics.logged", "step.done")
+EVALUATION_POINTS = _publishing("evaluation")
+PREDICTION_POINTS = _publishing("prediction")
 """Named points of the code (bertpar.faults), by the phase of a sweep that reaches them."""
 
 _STOP_SECONDS = {"training_worker": 4.5, "job": 24.0}
@@ -102,7 +101,7 @@ class SweepPlan:
             mlflow = target is not None and target.startswith("mlflow")
             yield Action(
                 pause_seconds=rng.uniform(0.2, 2.5),
-                without_mercy=rng.random() < 0.4,
+                without_mercy=rng.random() < 0.5,
                 how=how,
                 target=target,
                 point=next(points) if how == "order" else None,

@@ -53,7 +53,7 @@ def totals(judged: Sequence[Judged]) -> str:
         ("attempts at training", str(sum(fire.attempts for fire in fires))),
         ("differing sweeps", str(sum(bool(one.problems) for one in judged))),
         ("metric rows compared", str(sum(one.num_rows for one in judged))),
-        ("steps lost per ended attempt", f"mean {sum(lost) / max(1, len(lost)):.1f}, most {max(lost, default=0)}"),
+        ("steps seen lost per ended attempt", f"mean {sum(lost) / max(1, len(lost)):.1f}, most {max(lost, default=0)}"),
         ("kill to next training step", _recovery(recoveries)),
     ]
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]

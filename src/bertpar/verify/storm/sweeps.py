@@ -25,7 +25,7 @@ _NUM_PAIRS = 3000
 _COMMON: dict[Configuration, dict[str, Any]] = {
     "tiny": {
         "defaults": [{"override /model": "tiny"}],
-        "data": {"train_size": 800, "validation_size": 64, "test_size": 64, "max_length": 48},
+        "data": {"train_size": 1200, "validation_size": 64, "test_size": 64, "max_length": 48},
         "trainer": {"max_epochs": 2, "batch_size": 8, "validate_every_n_steps": 50, "log_every_n_steps": 3},
         "checkpoint": {"every_n_steps": 8},
         "lr": 1e-3,
