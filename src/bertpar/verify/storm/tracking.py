@@ -16,6 +16,7 @@ from bertpar.stack.ports import LOOPBACK, pick_port
 from bertpar.stack.roles import is_healthy
 from bertpar.tracking import initialise_database
 from bertpar.verify.storm.plan import Target
+from bertpar.verify.storm.targets import send
 
 _START_SECONDS = 60.0
 
@@ -61,10 +62,9 @@ class MlflowServer:
         with suppress(psutil.Error, ProcessLookupError):
             if target == "mlflow_group":
                 os.killpg(pid, signal.SIGKILL)
-            else:
-                children = psutil.Process(pid).children()
-                os.kill(pid if target == "mlflow_parent" else children[-1].pid, signal.SIGKILL)
-            return True
+                return True
+            children = [child.pid for child in psutil.Process(pid).children()]
+            return send([pid] if target == "mlflow_parent" else children[-1:], signal.SIGKILL)
         return False
 
     def stop(self) -> None:

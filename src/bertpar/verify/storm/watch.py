@@ -38,8 +38,9 @@ class Watch:
                 self._blows[index] = _Blow(at=now, attempt=attempt)
 
     def is_waiting(self) -> bool:
-        """Say whether a run has not yet made a step since its last blow."""
-        return bool(self._blows)
+        """Say whether a run has not yet made a step since its last blow, or nothing trains at all."""
+        steps = (run.progress.step for run in self._runs.values() if run.status == "training" and run.progress)
+        return bool(self._blows) or not any(steps)
 
     def see(self, view: SweepView, now: float) -> None:
         """Take in how the sweep looks now."""
