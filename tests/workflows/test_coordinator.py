@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
+from bertpar.client import temporal_spec
 from bertpar.events import (
     EvaluateJob,
     EvaluateResult,
@@ -23,6 +24,7 @@ from bertpar.events import (
 from bertpar.follow import follow_runs
 from bertpar.observe import observe
 from bertpar.paths import Home
+from bertpar.patience import PatientClient
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
@@ -187,7 +189,8 @@ async def test_a_terminated_sweep_is_seen_as_failed_and_not_followed_for_ever(cl
         assert (await observe(client, sweep.sweep_id)).sweep.status == "running"
         await handle.terminate()
         async with asyncio.timeout(20):
-            view = await follow_runs(client, sweep.sweep_id, {0}, 0.1, Home(Path("/nowhere")))
+            patient = PatientClient(client, temporal_spec(address="cluster:1"), Home(Path("/nowhere")))
+            view = await follow_runs(patient, sweep.sweep_id, {0}, 0.1, Home(Path("/nowhere")))
     assert view.sweep.status == "failed"
     assert [run.state.status for run in view.runs] == ["training"]
 

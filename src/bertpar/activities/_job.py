@@ -67,6 +67,7 @@ async def run_with_heartbeats(
     except JobFailed as error:
         raise application_error(error.failure) from error
     except BertparError as error:
+        error.step = pulse.next_step()
         raise _preempted_or(failure_of(error)) from error
     except asyncio.CancelledError:
         if activity.is_worker_shutdown():
@@ -92,6 +93,11 @@ class _Pulse:
 
     def seen(self) -> None:
         self._last = time.monotonic()
+
+    def next_step(self) -> int | None:
+        """Return the optimizer step that followed the last one heard of; None for what knows no steps."""
+        steps = [detail["step"] + 1 for detail in self.details if "step" in detail]
+        return steps[-1] if steps else None
 
     def is_alive(self) -> bool:
         """Say so until the silence has lasted too long; before its first sign a process may still be starting."""

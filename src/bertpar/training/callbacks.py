@@ -159,7 +159,9 @@ class RunRecorder(Checkpoint):
         """Make the state durable at this step boundary and hand the run back: no step is lost."""
         if not self.state.checkpoints or self.state.checkpoints[-1].step < self.state.step:
             self._commit(trainer, module)
-        raise PreemptedError(f"asked to stop; left in order after step {self.state.step}, no step is lost")
+        left = PreemptedError(f"asked to stop; left in order after step {self.state.step}, no step is lost")
+        left.step = self.state.step + 1
+        raise left
 
     def _commit(self, trainer: pl.Trainer, module: Classifier) -> None:
         """Make the state durable, say so, and only then delete what it replaces and deliver its metric rows."""

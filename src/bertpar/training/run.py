@@ -60,18 +60,19 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         while True:
             state = attempt.go_on_from(candidates)
             resumed_from = attempt.started_at if resumed_from is None else resumed_from
-            best = best_validation(state.validations, spec.checkpoint)
-            best_checkpoint = _checkpoint_of(state, best.step)
-            if is_intact(store, best_checkpoint, attempt.note):
+            best_validated = best_validation(state.validations, spec.checkpoint)
+            best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
+            damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
+            if not damaged:
                 break
-            # the same steps make the same checkpoint again
-            candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < best.step]
+            # the same steps make the same checkpoints again
+            candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < min(damaged)]
     return TrainResult(
         total_steps=attempt.plan.total_steps,
         stopped_early=state.step < attempt.plan.total_steps,
-        best=best_checkpoint,
-        last=_checkpoint_of(state, state.step),
-        metrics=best.metrics,
+        best=best,
+        last=last,
+        metrics=best_validated.metrics,
         resumed_from_step=resumed_from,
         train_seconds=time.monotonic() - started,
         inexact=tuple(state.inexact),
@@ -97,6 +98,8 @@ class _Attempt:
         self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
+        self._furthest = 0
+        """Steps that are known to have been done."""
         self.started_at = 0
         """Steps done when it last began."""
 
@@ -134,12 +137,14 @@ class _Attempt:
             self._notes,
             self._emit,
         )
-        if state.step < max((c.step for c in candidates), default=0):
+        self._furthest = max([self._furthest, *(c.step for c in candidates)])
+        if state.step < self._furthest:
             self._outbox.expect_repeated_steps()
         recorder.catch_up()
         with self._explaining_failures(module):
             self._fit(module, recorder)
         recorder.finish()
+        self._furthest = state.step
         return state
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
