@@ -1,0 +1,95 @@
+"""Job processes: none outlives its worker, and one that stops is as lost as one that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from bertpar import faults
+from bertpar.activities import _job
+from bertpar.codec import publish_spec
+from bertpar.store import Store
+from tests.e2e.conftest import until
+from tests.training.conftest import SPEC
+
+_WORKER = """
+import asyncio, sys
+from pathlib import Path
+from bertpar.events import SnapshotJob
+from bertpar.process import JobStarter, run_job
+
+async def main(home, root, spec_key):
+    async def ignore(kind, value): pass
+    job = SnapshotJob(store_root=root, spec_key=spec_key)
+    await run_job(JobStarter(Path(home) / "logs"), "snapshot", job, ignore, log_file=Path(home) / "logs" / "job.log")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_no_job_outlives_its_worker_not_even_a_stopped_one(tmp_path: Path, stopped: bool) -> None:
+    store, orders = Store(str(tmp_path / "store"), tmp_path / "cache"), tmp_path / "orders"
+    orders.mkdir()
+    faults.order(orders, "tokenizer.before_write", "stop")  # the job is then in the middle of its work
+    spec_key = publish_spec(store, SPEC)
+    environment = {**os.environ, faults.VARIABLE: str(orders), "BERTPAR_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", _WORKER, str(tmp_path), store.root, spec_key]
+    worker = subprocess.Popen(command, env=environment)
+    until(lambda: list(orders.glob("taken-*")))
+    started = psutil.Process(worker.pid).children(recursive=True)
+    job = psutil.Process(int(next(orders.glob("taken-*")).name.rpartition("-")[2]))
+    until(lambda: job.status() == psutil.STATUS_STOPPED)
+    if not stopped:
+        job.resume()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert job in started
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+
+
+async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(_job.time, "monotonic", lambda: now)
+    pulse = _job._Pulse()
+    assert pulse.is_alive()  # it may still be starting
+    pulse.seen()
+    now += _job._LONGEST_SILENCE_SECONDS - 1
+    assert pulse.is_alive()
+    now += 2
+    assert not pulse.is_alive()
+    with pulse.held():  # its event is being relayed, through an outage of any length
+        now += 10_000
+        assert pulse.is_alive()
+    assert pulse.is_alive()
+    now += _job._LONGEST_SILENCE_SECONDS + 1
+    assert await count_beats(pulse) == 0
+    pulse.seen()
+    assert await count_beats(pulse) > 0
+
+
+async def count_beats(pulse: _job._Pulse) -> int:
+    """Return how many heartbeats there are in a fifth of a second, at a timeout of a tenth."""
+    beats: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.1))
+    environment.on_heartbeat = lambda *details: beats.append(details)
+
+    async def wait() -> None:
+        async with _job.heartbeats(pulse):
+            await asyncio.sleep(0.2)
+
+    await environment.run(wait)
+    return len(beats)
