@@ -60,10 +60,9 @@ def test_no_job_outlives_its_worker_not_even_a_stopped_one(tmp_path: Path, stopp
     assert not alive
 
 
-async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() -> None:
     now = 0.0
-    monkeypatch.setattr(_job.time, "monotonic", lambda: now)
-    pulse = _job._Pulse()
+    pulse = _job._Pulse(clock=lambda: now)
     assert pulse.is_alive()  # it may still be starting
     pulse.seen()
     now += _job._LONGEST_SILENCE_SECONDS - 1

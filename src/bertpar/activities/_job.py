@@ -78,8 +78,9 @@ async def run_with_heartbeats(
 class _Pulse:
     """The last sign of life of what an activity waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.details: list[Any] = []
+        self._clock = clock
         self._last: float | None = None
 
     @contextmanager
@@ -89,10 +90,10 @@ class _Pulse:
         try:
             yield
         finally:
-            self._last = time.monotonic() if last is not None else None
+            self._last = self._clock() if last is not None else None
 
     def seen(self) -> None:
-        self._last = time.monotonic()
+        self._last = self._clock()
 
     def next_step(self) -> int | None:
         """Return the optimizer step that followed the last one heard of; None for what knows no steps."""
@@ -101,7 +102,7 @@ class _Pulse:
 
     def is_alive(self) -> bool:
         """Say so until the silence has lasted too long; before its first sign a process may still be starting."""
-        return self._last is None or time.monotonic() - self._last < _LONGEST_SILENCE_SECONDS
+        return self._last is None or self._clock() - self._last < _LONGEST_SILENCE_SECONDS
 
 
 @asynccontextmanager
