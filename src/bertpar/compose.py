@@ -40,6 +40,11 @@ from bertpar.tracking import resolve_uri
 from bertpar.tracking.address import without_password
 
 _SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep", "resume")
+MISPLACED_EXPERIMENT = (
+    "the experiment's file does not begin with the line `# @package _global_`, so that what it sets lands under "
+    "`experiment`. Put that line first"
+)
+
 _FILE_KEYS = ("train_file", "validation_file", "test_file")
 
 
@@ -122,7 +127,7 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
     )
     for key in _SWEEP_SECTIONS:
         root.section(key)
-    root.refuse_unknown()
+    root.refuse_unknown(experiment=MISPLACED_EXPERIMENT)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +13,10 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from bertpar.compose import MISPLACED_EXPERIMENT
 from bertpar.paths import conf_dir
+
+_CHOSEN_TWICE = re.compile(r"Multiple values for (\S+)\. To override a value use 'override \S+: (\S+)'")
 
 
 def explain(error: CompactHydraException) -> str:
@@ -23,6 +27,11 @@ def explain(error: CompactHydraException) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown; choose from: {', '.join(error.options)}"
+    if chosen := _CHOSEN_TWICE.search(str(error)):
+        group, option = chosen.groups()
+        return f"+{group}={option}: {group} has a place in the configuration already. Leave out the +: {group}={option}"
+    if "@experiment." in str(error):
+        return f"experiment: {MISPLACED_EXPERIMENT}"
     lines = str(error).split("Config search path:")[0].split("See https://")[0].splitlines()
     if isinstance(cause, OmegaConfBaseException):
         lines.append(str(cause).splitlines()[0])

@@ -106,10 +106,17 @@ class Reader:
     def optional_number(self, key: str, **bounds: Any) -> float | None:
         return None if self._value(key) is None else self.number(key, **bounds)
 
-    def refuse_unknown(self) -> None:
-        """Complain of every key that nobody read: a misspelt key must not be ignored."""
+    def refuse_unknown(self, **advice: str) -> None:
+        """Complain of every key that nobody read: a misspelt key must not be ignored.
+
+        `advice` says of a key how it comes to be there, where that is known.
+        """
         for key in self._section:
-            if key not in self._read:
+            if key in self._read:
+                continue
+            if key in advice:
+                self._problems.append(f"{self._prefix}{key}: {advice[key]}")
+            else:
                 known = ", ".join(sorted(self._read))
                 self._problems.append(f"{self._prefix}{key} is unknown; choose from: {known}")
 

@@ -141,6 +141,14 @@ def test_a_size_larger_than_what_there_is_says_how_many_there_are(split: Split) 
         split_rows(reviews(100), **{f"{split}_size": 61})
 
 
+def test_all_sizes_that_are_too_large_are_told_together_with_the_way_to_take_all() -> None:
+    with pytest.raises(DataError) as caught:
+        split_rows(reviews(100), train_size=256, validation_size=64)
+    told = str(caught.value).splitlines()
+    assert [line.split("=")[0] for line in told] == ["data.train_size", "data.validation_size"]
+    assert "Take all with data.train_size=null, also where experiment=smoke" in told[0]
+
+
 def test_a_training_subset_keeps_every_class() -> None:
     parts, _ = split_rows(reviews(100, share_positive=0.95), train_size=4)
     assert set(labels(parts["train"])) == {"good", "bad"}

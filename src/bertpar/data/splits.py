@@ -52,7 +52,10 @@ def make_splits(given: dict[Split, Examples], data: DataSpec) -> tuple[dict[Spli
     for split in _PRECEDENCE:
         if split not in parts:
             parts[split], parts["train"] = _cut(parts["train"], ranks, split, fractions[split], num_rows)
-    return {split: _subset(parts[split], split, data) for split in SPLITS}, notes
+    sizes = {"train": data.train_size, "validation": data.validation_size, "test": data.test_size}
+    if problems := [p for split in SPLITS if (p := _size_problem(parts[split], split, sizes[split], data)) is not None]:
+        raise DataError("\n".join(problems))
+    return {split: _subset(parts[split], split, sizes[split], data) for split in SPLITS}, notes
 
 
 def label_names(part: Part) -> tuple[str, ...]:
@@ -161,23 +164,35 @@ def _cut(train: Part, ranks: dict[int, bytes], split: Split, fraction: float, nu
     return cut, Part(examples=train.examples, indices=left)
 
 
-def _subset(part: Part, split: Split, data: DataSpec) -> Part:
+def _size_problem(part: Part, split: Split, size: int | None, data: DataSpec) -> str | None:
+    """Return why `size` examples cannot be taken from `part`; None if they can."""
     key = f"data.{split}_size"
-    size = {"train": data.train_size, "validation": data.validation_size, "test": data.test_size}[split]
     if size is None:
-        return part
+        return None
     if not 1 <= size <= len(part.indices):
         given = f"data.{split}_fraction" if split != "train" else "data.test_fraction and data.validation_fraction"
-        raise DataError(
-            f"{key}={size} must be between 1 and {len(part.indices)}, the examples that the {split} split "
-            f"has ({part.examples.where}). Use {key}=null for all, or change {given} where the split is cut."
+        return (
+            f"{key}={size} must be between 1 and {len(part.indices)}, the examples that the {split} split has "
+            f"({part.examples.where}). Take all with {key}=null, also where experiment=smoke or a data group set it; "
+            f"or change {given} where the split is cut."
         )
-    keep_all = split == "train" and data.task == "classification"
-    if keep_all and size < (num_labels := len(label_names(part))):
-        raise DataError(f"{key}={size} is fewer than the {num_labels} labels. Use at least one of each.")
+    if _keeps_every_class(split, data) and size < (num_labels := len(label_names(part))):
+        return f"{key}={size} is fewer than the {num_labels} labels. Use at least one of each."
+    return None
+
+
+def _keeps_every_class(split: Split, data: DataSpec) -> bool:
+    return split == "train" and data.task == "classification"
+
+
+def _subset(part: Part, split: Split, size: int | None, data: DataSpec) -> Part:
+    if size is None:
+        return part
     ranks = {i: _rank(part, i, data.split_seed) for i in part.indices}
     # A training subset keeps every class: validation and test may hold any of them.
-    return Part(examples=part.examples, indices=sorted(_choose(part, size, ranks, minimum=int(keep_all))))
+    return Part(
+        examples=part.examples, indices=sorted(_choose(part, size, ranks, minimum=int(_keeps_every_class(split, data))))
+    )
 
 
 def _choose(part: Part, total: int, ranks: dict[int, bytes], *, minimum: int = 0, spare: int = 0) -> set[int]:
