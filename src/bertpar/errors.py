@@ -128,6 +128,12 @@ class ConnectionFailedError(BertparError):
     action = Action.WAIT
 
 
+class WorkflowStuckError(BertparError):
+    """A workflow is there but cannot answer: its task fails, say because its worker runs other code."""
+
+    action = Action.WAIT
+
+
 class StackError(BertparError):
     """The local stack cannot be started or stopped."""
 

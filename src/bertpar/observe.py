@@ -14,10 +14,10 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from bertpar.errors import NotFoundError
+from bertpar.errors import NotFoundError, WorkflowStuckError
 from bertpar.events import Attempt, CheckpointRef, Failure, Progress, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
-from bertpar.workflows.records import run_name
+from bertpar.workflows.records import run_name, training_id
 from bertpar.workflows.training import TrainingWorkflow
 
 T = TypeVar("T")
@@ -27,6 +27,9 @@ _ENDED_BY_OTHERS = (
     WorkflowExecutionStatus.FAILED,
     WorkflowExecutionStatus.TIMED_OUT,
 )
+
+_NO_SUCH_QUESTION = "expected but not found"
+"""How the SDK's worker refuses a query that its workflow does not define."""
 
 _RUNS_AT_ONCE = 16
 """Questions in flight: a sweep of hundreds must not flood the server."""
@@ -100,6 +103,7 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
 
     Raises:
         NotFoundError: there is no such sweep.
+        WorkflowStuckError: the sweep, or one of its trainings, cannot answer.
         RPCError: the server or the evaluation worker does not answer.
     """
     sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
@@ -131,16 +135,31 @@ async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) 
 
     Raises:
         NotFoundError: no such workflow, or not of the kind that understands the question.
+        WorkflowStuckError: it is there and understands, but cannot answer.
         RPCError: the server or the evaluation worker does not answer.
     """
+    other_kind = f"{workflow_id} is a workflow of another kind; `bertpar ls` lists the sweeps"
     try:
         return await client.get_workflow_handle(workflow_id).query(question)
-    except (WorkflowQueryFailedError, ValueError) as error:  # ValueError: the answer of another kind of workflow
-        raise NotFoundError(f"{workflow_id} is a workflow of another kind; `bertpar ls` lists the sweeps") from error
+    except ValueError as error:  # the answer of another kind of workflow
+        raise NotFoundError(other_kind) from error
+    except WorkflowQueryFailedError as error:
+        if _NO_SUCH_QUESTION in error.message:
+            raise NotFoundError(other_kind) from error
+        raise _stuck(workflow_id, error.message) from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             raise NotFoundError(f"{workflow_id} does not exist; `bertpar ls` lists the sweeps") from error
+        if error.status == RPCStatusCode.FAILED_PRECONDITION:
+            raise _stuck(workflow_id, error.message) from error
         raise
+
+
+def _stuck(workflow_id: str, reason: str) -> WorkflowStuckError:
+    return WorkflowStuckError(
+        f"workflow {workflow_id} cannot answer: {reason.strip().rstrip('.')}. Its worker may run other code than the "
+        "one it began with; the evaluation worker's log and Temporal's page of the workflow say more"
+    )
 
 
 async def find_run(client: Client, run_id: str) -> tuple[SweepStatus, RunState]:
@@ -167,7 +186,7 @@ async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
         NotFoundError: no such run.
     """
     try:
-        return await query(client, f"{run_id}/train", TrainingWorkflow.checkpoints)
+        return await query(client, training_id(run_id), TrainingWorkflow.checkpoints)
     except NotFoundError:
         await find_run(client, run_id)
         return []
@@ -175,7 +194,7 @@ async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
 
 async def _look_back(client: Client, state: RunState) -> RunView:
     try:
-        known = await query(client, f"{state.run.run_id}/train", TrainingWorkflow.status)
+        known = await query(client, training_id(state.run.run_id), TrainingWorkflow.status)
     except NotFoundError:  # it failed, or was cancelled, before its training
         return RunView(state=state, status=state.status)
     seen = _with_training(state, known, None)
@@ -185,14 +204,12 @@ async def _look_back(client: Client, state: RunState) -> RunView:
 
 
 async def _observe_training(client: Client, state: RunState, heartbeat_timeout_seconds: float) -> RunView:
-    handle = client.get_workflow_handle_for(TrainingWorkflow.run, f"{state.run.run_id}/train")
+    workflow_id = training_id(state.run.run_id)
     try:
-        known = await handle.query(TrainingWorkflow.status)
-        description = await handle.describe()
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:  # the coordinator has decided to start it, and is about to
-            return RunView(state=state, status="waiting")
-        raise
+        known = await query(client, workflow_id, TrainingWorkflow.status)
+    except NotFoundError:  # the coordinator has decided to start it, and is about to
+        return RunView(state=state, status="waiting")
+    description = await client.get_workflow_handle(workflow_id).describe()
     pending = [a for a in description.raw_description.pending_activities if a.activity_type.name == "train"]
     started = any(a.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for a in pending)
     payloads = [p for a in pending for p in a.heartbeat_details.payloads]

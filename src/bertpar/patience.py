@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 
 from bertpar import stack
 from bertpar.client import connect_to_address, uses_local_stack
-from bertpar.errors import ConnectionFailedError, StackError
+from bertpar.errors import ConnectionFailedError, StackError, WorkflowStuckError
 from bertpar.paths import Home
 from bertpar.spec import TemporalSpec
 
@@ -47,6 +47,8 @@ class PatientClient:
                 answer = await self._answer(work)
             except (RPCError, ConnectionFailedError) as error:
                 self._say("away", f"waiting for Temporal ({error}); the sweep goes on without this client")
+            except WorkflowStuckError as error:
+                self._say("stuck", f"{error}. This client waits until it can; Ctrl-C leaves")
             except StackError as error:
                 self._say("stack", str(error))
             else:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from temporalio import workflow
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from bertpar import cli
-from bertpar.events import RunBatch, TrainJob, TrainResult
-from bertpar.workflows import CoordinatorWorkflow
-from tests.workflows.conftest import Script, running_sweep, train_at_once
+from bertpar.client import temporal_spec
+from bertpar.errors import WorkflowStuckError
+from bertpar.events import RunBatch, SweepState, TrainJob, TrainResult
+from bertpar.observe import observe
+from bertpar.paths import Home
+from bertpar.patience import PatientClient
+from bertpar.worker import make_worker
+from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
+from tests.workflows.conftest import Script, running_sweep, train_at_once, until
 
 
 async def fail_alike(job: TrainJob) -> TrainResult:
@@ -53,3 +62,50 @@ async def test_why_tells_each_try_of_a_run_that_failed_for_good(
     told = capsys.readouterr().out
     assert f"run {sweep.sweep_id}/0: failed after 2 attempts at training" in told
     assert told.count("KeyError: KeyError: 'x'") == 2
+
+
+@workflow.defn(name="CoordinatorWorkflow", sandboxed=False)
+class ChangedCoordinator:
+    """A coordinator as a later version might have it: not what the history of an older one tells."""
+
+    @workflow.run
+    async def run(self, state: SweepState) -> None:
+        await workflow.sleep(timedelta(days=1))
+
+
+async def test_a_sweep_whose_workflow_cannot_answer_is_told_as_that_and_followed_on(
+    client: Client, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    queue = "changed-code"
+
+    async def wait_for_ever(job: TrainJob) -> TrainResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with running_sweep(client, Script(train=wait_for_ever), eval_queue=queue) as sweep:
+        handle = await sweep.start()
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
+        await until(lambda: len(sweep.script.train_jobs) == 1)
+    address = client.service_client.config.target_host
+    patient = PatientClient(client, temporal_spec(address), Home(tmp_path))
+    changed = make_worker(
+        "eval", client, queue=queue, workflows=[ChangedCoordinator], activities=[], num_slots=1, grace=timedelta(0)
+    )
+    async with changed:
+        with pytest.raises(WorkflowStuckError, match=f"workflow {sweep.sweep_id} cannot answer"):
+            await observe(client, sweep.sweep_id)
+        assert await asyncio.to_thread(cli.run, ["status", sweep.sweep_id, "--address", address]) == 1
+        assert "another kind" not in capsys.readouterr().err
+        following = asyncio.create_task(patient.ask(lambda c: observe(c, sweep.sweep_id)))
+        said = ""
+        while not said:
+            said = capsys.readouterr().err
+            await asyncio.sleep(0.05)
+        assert "This client waits" in said
+        assert not following.done()
+    right = make_worker(
+        "eval", client, queue=queue, workflows=WORKFLOWS, activities=[], num_slots=1, grace=timedelta(0)
+    )
+    async with right:
+        assert (await following).sweep.sweep_id == sweep.sweep_id
+    await handle.terminate()
