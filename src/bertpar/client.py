@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 from bertpar import stack
@@ -64,6 +65,7 @@ async def connect(temporal: TemporalSpec, home: Home, *, on_wait: OnWait = lambd
         ConnectionFailedError: the cluster cannot be reached; known within a few seconds.
         StackError: the local stack does not come up.
     """
+    _silence_core()
     if not uses_local_stack(temporal):
         return await connect_to_cluster(temporal.address, temporal.namespace, temporal.profile)
     _check_fits_local_stack(temporal)
@@ -146,6 +148,17 @@ def load_profile(name: str | None) -> ClientConfigProfile:
         raise ConfigError(
             f"temporal.profile={name or 'default'} cannot be loaded from Temporal's client configuration: {error}"
         ) from error
+
+
+@cache
+def _silence_core() -> None:
+    """Keep the SDK's native core, in a process that only asks and tells, from logging to the terminal.
+
+    It does so past Python, in the midst of a live table. What it would tell (retries) the client says in its own words.
+    """
+    from temporalio.runtime import Runtime, TelemetryConfig
+
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)
 
 
 async def _connect_to_local_stack(home: Home, on_wait: OnWait) -> tuple[Client, stack.Stack]:
