@@ -20,9 +20,10 @@ from bertpar.render import PlainLog, final_report, live_table
 _PLAIN_WIDTH = 200
 
 
-def announce(sweep_id: str, num_runs: int, options: SweepOptions) -> None:
-    """Say that the sweep is accepted, and how to come back to it."""
-    print(f"sweep {sweep_id}: {num_runs} {'run' if num_runs == 1 else 'runs'}")
+def announce(sweep_id: str, num_runs: int | None, options: SweepOptions) -> None:
+    """Say that the sweep is accepted, and how to come back to it; `num_runs` is None where more may follow."""
+    runs = "runs as its sweeper asks for them" if num_runs is None else "1 run" if num_runs == 1 else f"{num_runs} runs"
+    print(f"sweep {sweep_id}: {runs}")
     print(f"  follow: bertpar attach {sweep_id}")
     if options.temporal_ui:
         print(f"  Temporal: {temporal_page(options.temporal_ui, sweep_id)}")
@@ -38,15 +39,16 @@ def make_console() -> Console:
 async def follow_runs(
     client: PatientClient, sweep_id: str, indices: Set[int] | None, poll_seconds: float, home: Home
 ) -> SweepView:
-    """Show the sweep until the runs `indices` (None: all, and the sweep itself) have ended; return the last view."""
+    """Show the sweep until the runs `indices` (None: all, and the sweep itself) have ended; return the last view.
+
+    The ranking follows the end of the sweep. Of a batch, after which others may come, nothing is left but its news.
+    """
     console = make_console()
     view = await client.ask(lambda c: observe(c, sweep_id))
-    if indices is None or 0 in indices:
-        announce(sweep_id, len(view.runs), view.sweep.options)
     log = PlainLog(console.is_terminal)
-    live: AbstractContextManager[Live | None] = (
-        Live(live_table(view), console=console, refresh_per_second=4) if console.is_terminal else nullcontext()
-    )
+    live: AbstractContextManager[Live | None] = nullcontext()
+    if console.is_terminal:
+        live = Live(live_table(view), console=console, refresh_per_second=4, transient=indices is not None)
     with live as screen:
         while True:
             for line in log.news(view, indices):
@@ -57,18 +59,26 @@ async def follow_runs(
                 break
             await asyncio.sleep(poll_seconds)
             view = await client.ask(lambda c: observe(c, sweep_id))
-    _report(view, indices, console, home)
+    if indices is None:
+        show_ranking(view, home)
     return view
 
 
-async def show_ranking(client: PatientClient, sweep_id: str, home: Home) -> None:
-    """Show the ranking of all runs of all batches."""
-    _report(await client.ask(lambda c: observe(c, sweep_id)), None, make_console(), home)
+async def follow_ending(client: PatientClient, sweep_id: str, poll_seconds: float, home: Home) -> None:
+    """Wait until a sweep whose runs have all been told of has ended, and show the ranking."""
+    while True:
+        view = await client.ask(lambda c: observe(c, sweep_id))
+        if _ended(view, None):
+            break
+        await asyncio.sleep(poll_seconds)
+    show_ranking(view, home)
 
 
-def _report(view: SweepView, indices: Set[int] | None, console: Console, home: Home) -> None:
+def show_ranking(view: SweepView, home: Home, *, with_causes: bool = False) -> None:
+    """Show the ranking of an ended sweep, with its links; `with_causes` also why runs failed."""
     mlflow_ui = mlflow_base(view.sweep.options.tracking.uri, home)
-    console.print(final_report(view, indices, mlflow_ui), highlight=False, soft_wrap=True)
+    report = final_report(view, mlflow_ui, with_causes=with_causes)
+    make_console().print(report, highlight=False, soft_wrap=True)
 
 
 def _ended(view: SweepView, indices: Set[int] | None) -> bool:

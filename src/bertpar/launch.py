@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
@@ -62,12 +63,15 @@ def _run_hydra() -> None:
     except Exception:
         _close_sessions()
         raise
+    except BaseException:  # Ctrl-C, or a batch that was refused, has been told of
+        _close_sessions(follow=False)
+        raise
     _close_sessions()
 
 
-def _close_sessions() -> None:
+def _close_sessions(*, follow: bool = True) -> None:
     for session in _sessions:
-        session.close()
+        session.close(follow=follow)
 
 
 def _run_here(config: DictConfig) -> None:
@@ -94,7 +98,6 @@ class Session:
         self._home: Home = home()
         self._sweep_id: str | None = None
         self._temporal: Any = None
-        self._num_batches = 0
         self.failed = False
         """A run of any batch did not complete."""
         _sessions.append(self)
@@ -111,12 +114,17 @@ class Session:
             self._say_goodbye()
             raise SystemExit(INTERRUPTED) from None
 
-    def close(self) -> None:
-        """Tell the coordinator that no batch follows, and show the ranking of all of them."""
-        if self._sweep_id is not None and not _one_batch(self._config):
-            asyncio.run(self._close())
+    def close(self, *, follow: bool) -> None:
+        """Tell the coordinator that no batch follows; `follow` the sweep to its end, to show the ranking."""
+        if self._sweep_id is None or _one_batch(self._config):
+            return
+        try:
+            asyncio.run(self._close(follow and not self._detach))
+        except KeyboardInterrupt:
+            self._say_goodbye()
+            raise
 
-    async def _close(self) -> None:
+    async def _close(self, follow_to_end: bool) -> None:
         from bertpar import follow
         from bertpar.client import connect
         from bertpar.patience import PatientClient
@@ -126,8 +134,8 @@ class Session:
         assert sweep_id is not None
         client = PatientClient(await connect(self._temporal, self._home), self._temporal, self._home)
         await client.ask(lambda c: c.get_workflow_handle(sweep_id).signal(CoordinatorWorkflow.close))
-        if self._num_batches > 1 and not self._detach:
-            await follow.show_ranking(client, sweep_id, self._home)
+        if follow_to_end:
+            await follow.follow_ending(client, sweep_id, self._poll_seconds, self._home)
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
         from bertpar import follow, submit, tracking
@@ -151,15 +159,16 @@ class Session:
         client = await connect(sweep.temporal, self._home, on_wait=_say)
         code = code_digest()
         sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
-        refs = submit.run_refs(sweep_id, runs, overrides, first_index, store, code)
+        given = _given_values(self._config.hydra.overrides.task)
+        refs = submit.run_refs(sweep_id, runs, overrides, first_index, store, code, given)
         options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
         final = _one_batch(self._config)
         await submit.submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=_say)
+        if self._sweep_id is None:
+            follow.announce(sweep_id, len(refs) if final else None, options)
         self._sweep_id = sweep_id
-        self._num_batches += 1
         indices = {ref.index for ref in refs}
         if self._detach:
-            follow.announce(self._sweep_id, len(refs), options)
             return [self._job_return(i, tasks, configs, None) for i in range(len(refs))]
         patient = PatientClient(client, sweep.temporal, self._home)
         followed = None if final else indices  # a final batch is followed until the sweep itself has ended
@@ -223,6 +232,12 @@ def _one_batch(config: DictConfig) -> bool:
 
 def _is_basic(config: DictConfig) -> bool:
     return str(config.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
+
+
+def _given_values(overrides: Sequence[str]) -> set[str]:
+    """Return the overrides of a command line that give one value, in the form in which a sweeper passes them on."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return {f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed if not o.is_sweep_override()}
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -82,10 +82,9 @@ class SweepView:
     sweep: SweepStatus
     runs: tuple[RunView, ...] = field(default_factory=tuple)
 
-    def mlflow_run_ids(self, indices: Set[int] | None = None) -> list[str]:
-        """Return the MLflow runs of the runs `indices` (None: all), in their order, of those that have one."""
-        states = [run.state for run in self.runs if indices is None or run.state.run.index in indices]
-        return [state.mlflow_run_id for state in states if state.mlflow_run_id is not None]
+    def mlflow_run_ids(self) -> list[str]:
+        """Return the MLflow runs of the runs that have one, in their order."""
+        return [run.state.mlflow_run_id for run in self.runs if run.state.mlflow_run_id is not None]
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form of `bertpar status SWEEP --json`."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from bertpar.events import TERMINAL, Failure, RunState
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_page, temporal_page
+from bertpar.tables import Column, FittingTable
 from bertpar.workflows.planning import rank
 
 _STYLES = {
@@ -26,22 +27,26 @@ _MAX_LIVE_ROWS = 30
 
 def live_table(view: SweepView) -> RenderableType:
     """Return the table that is redrawn while the sweep runs; of many runs those that move come first."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title, justify in (
-        ("#", "right"), ("run", "left"), ("state", "left"), ("step", "right"), ("", "left"), ("loss", "right"),
-        (_objective(view), "right"), ("ckpt", "right"), ("attempt", "right"), ("ex/s", "right"), ("left", "right"),
-    ):  # fmt: skip
-        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=title not in ("run",))
     runs = sorted(view.runs, key=lambda r: r.state.run.index)
     if len(runs) > _MAX_LIVE_ROWS:
         runs = sorted(runs, key=lambda r: (r.state.status in TERMINAL, r.state.status == "queued"))[:_MAX_LIVE_ROWS]
-    for run in runs:
-        table.add_row(*_cells(run))
-    counts = Text(_counts(view.runs), style="dim")
-    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
-    return Group(
-        table, counts, *paused, *(Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run))
+    columns: tuple[Column[RunView], ...] = (
+        Column(title="#", cell=_index, leaves=7),
+        Column(title="run", cell=lambda r: Text(r.name), left=True, wraps=True),
+        Column(title="state", cell=_status, left=True),
+        Column(title="step", cell=_step),
+        Column(title="", cell=_bar, left=True, leaves=2),
+        Column(title="loss", cell=lambda r: number(r.progress.loss if r.progress else None), leaves=6),
+        Column(title=_objective(view), cell=lambda r: number(r.state.metrics.get(r.state.run.objective))),
+        Column(title="ckpt", cell=_checkpoint_step, leaves=3),
+        Column(title="attempt", cell=_attempt, leaves=5),
+        Column(title="ex/s", cell=_speed, leaves=1),
+        Column(title="left", cell=_time_left, leaves=4),
     )
+    counts = Text(f"runs: {_counts(view.runs)}", style="dim")
+    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
+    troubles = [Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)]
+    return Group(FittingTable(columns=columns, rows=runs), counts, *paused, *troubles)
 
 
 def paused_lines(view: SweepView) -> list[str]:
@@ -60,22 +65,30 @@ def _troubles(run: RunView) -> list[str]:
     return waiting + silent
 
 
-def _cells(run: RunView) -> list[RenderableType]:
-    state, progress = run.state, run.progress
-    total = state.total_steps
-    return [
-        str(state.run.index),
-        run.name,
-        Text(run.status, style=_STYLES.get(state.status, "dim")),
-        f"{state.step}/{total}" if total else "",
-        ProgressBar(total=total or 1, completed=state.step, width=16) if total else "",
-        f"{progress.loss:.4f}" if progress and progress.loss is not None else "",
-        number(state.metrics.get(state.run.objective)),
-        _checkpoint_step(run),
-        str(state.attempt or ""),
-        f"{progress.examples_per_second:.0f}" if progress and progress.examples_per_second else "",
-        _time_left(run),
-    ]
+def _index(run: RunView) -> str:
+    return str(run.state.run.index)
+
+
+def _status(run: RunView) -> Text:
+    return Text(run.status, style=_STYLES.get(run.state.status, "dim"))
+
+
+def _step(run: RunView) -> str:
+    step, total = run.state.step, run.state.total_steps
+    return f"{step}/{total}" if total else str(step or "")
+
+
+def _bar(run: RunView) -> RenderableType:
+    total = run.state.total_steps
+    return ProgressBar(total=total, completed=run.state.step, width=16) if total else ""
+
+
+def _attempt(run: RunView) -> str:
+    return str(run.state.attempt or "")
+
+
+def _speed(run: RunView) -> str:
+    return f"{run.progress.examples_per_second:.0f}" if run.progress and run.progress.examples_per_second else ""
 
 
 def _checkpoint_step(run: RunView) -> str:
@@ -158,8 +171,7 @@ class PlainLog:
         if self._beside_table:
             return
         if state.status in ("training", "evaluating", "cancelled"):
-            attempt_number = f", attempt {state.attempt}" if state.attempt else ""
-            yield f"{run.status} {state.attempt}", f"{run.status}{attempt_number}", None
+            yield f"{run.status} {state.attempt}", f"{run.status}{_which_attempt(run)}", None
         if run.waiting:
             yield f"waiting {state.attempt} {run.waiting}", f"waits for {run.waiting}", None
         progress = run.progress
@@ -169,6 +181,13 @@ class PlainLog:
             yield f"progress {share}", f"step {progress.step}/{progress.total_steps}{loss}", None
         if state.status == "completed":
             yield "completed", f"completed, {_metrics(state)}", None
+
+
+def _which_attempt(run: RunView) -> str:
+    if not run.state.attempt:
+        return ""
+    again = run.attempts and run.attempts[-1].number > 1
+    return f", attempt {run.state.attempt}" + (f", from step {run.attempts[-1].resumed_from_step}" if again else "")
 
 
 def causes(view: SweepView) -> list[str]:
@@ -184,56 +203,67 @@ def _told_in_full(failure: Failure) -> str:
     return f"{failure.error_type}: {failure.message}"
 
 
-def final_report(view: SweepView, indices: Set[int] | None, mlflow_ui: str | None) -> RenderableType:
-    """Return the ranking and the links. `mlflow_ui` is where MLflow's page is served now."""
-    states = [r.state for r in view.runs if indices is None or r.state.run.index in indices]
-    names = {r.state.run.index: r.name for r in view.runs}
-    table = Table(box=None, pad_edge=False, header_style="bold", title=None)
-    objective = _objective(view)
-    tests = sorted({key for s in states for key in s.metrics if key.startswith("test/") and key != "test/loss"})
-    tests = [key for key in tests if not key.endswith(("_low", "_high"))]
-    table.add_column("rank", justify="right")
-    table.add_column("run")
-    table.add_column(objective, justify="right")
-    for key in tests:
-        table.add_column(key, justify="right", no_wrap=True)
-    table.add_column("state")
-    for position, state in enumerate(rank(states), start=1):
-        done = state.status == "completed"
-        table.add_row(
-            str(position) if done else "",
-            names[state.run.index],
-            number(state.metrics.get(objective)),
-            *(_with_interval(state, key) for key in tests),
-            Text(state.status, style=_STYLES.get(state.status, "")),
-        )
-    return Group(Text(""), table, Text(""), *_links(view, states, _mlflow_link(view, indices, mlflow_ui)))
+def final_report(view: SweepView, mlflow_ui: str | None, *, with_causes: bool = False) -> RenderableType:
+    """Return the ranking, links, and why runs failed: in full, or the command that tells it.
+
+    `mlflow_ui` is where MLflow's page is served now.
+    """
+    runs = {run.state.run.index: run for run in view.runs}
+    ranked = rank(run.state for run in runs.values())
+    failed = any(state.failure for state in ranked if state.status == "failed")
+    told = [Text(line) for line in causes(view)] if with_causes and failed else []
+    links = _links(view, ranked, _mlflow_link(view, mlflow_ui), causes_elsewhere=failed and not with_causes)
+    ranking = _ranking([runs[state.run.index] for state in ranked], _objective(view))
+    return Group(Text(""), ranking, Text(""), *told, *links)
 
 
-def _with_interval(state: RunState, key: str) -> str:
+def _ranking(runs: Sequence[RunView], objective: str) -> RenderableType:
+    """Return the table of `runs`, which are in the order of their ranks."""
+    places = {run.state.run.index: str(place) for place, run in enumerate(runs, start=1)}
+    found = {key for run in runs for key in run.state.metrics if key.startswith("test/") and key != "test/loss"}
+    tests = sorted(key for key in found if not key.endswith(("_low", "_high")))
+    same = objective.replace("val/", "test/")  # the last of the scores to be left out
+    leaving = {key: i for i, key in enumerate(sorted(tests, key=lambda key: (key == same, key)), start=3)}
+    columns: tuple[Column[RunView], ...] = (
+        Column(title="rank", cell=lambda r: places[r.state.run.index] if r.status == "completed" else ""),
+        Column(title="#", cell=_index, leaves=100),
+        Column(title="run", cell=lambda r: Text(r.name), left=True, wraps=True),
+        Column(title=objective, cell=lambda r: number(r.state.metrics.get(objective))),
+        *(
+            Column(title=key, cell=partial(_with_interval, key=key), leaves=place)
+            for key, place in ((key, leaving[key]) for key in tests)
+        ),
+        Column(title="step", cell=_step, leaves=2),
+        Column(title="attempt", cell=_attempt, leaves=1),
+        Column(title="state", cell=_status, left=True),
+    )
+    return FittingTable(columns=columns, rows=runs, header_style="bold")
+
+
+def _with_interval(run: RunView, key: str) -> str:
+    state = run.state
     low, high = state.metrics.get(f"{key}_low"), state.metrics.get(f"{key}_high")
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return number(state.metrics.get(key)) + interval
 
 
-def _links(view: SweepView, states: list[RunState], mlflow_link: str) -> list[Text]:
+def _links(view: SweepView, ranked: Sequence[RunState], mlflow_link: str, *, causes_elsewhere: bool) -> list[Text]:
     sweep = view.sweep
     lines = [f"sweep {sweep.sweep_id} {sweep.status}"]
-    if any(state.failure for state in states if state.status == "failed"):  # told when it came, perhaps long ago
+    if causes_elsewhere:  # told when it came, perhaps long ago
         lines.append(f"  causes:   bertpar status {sweep.sweep_id}")
     if sweep.options.temporal_ui:
         lines.append(f"  Temporal: {temporal_page(sweep.options.temporal_ui, sweep.sweep_id)}")
     lines.append(f"  MLflow:   {mlflow_link}")
-    best = next((s for s in rank(states) if s.status == "completed"), None)
+    best = next((s for s in ranked if s.status == "completed"), None)
     if best is not None:
         lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')
     return [Text(line) for line in lines]
 
 
-def _mlflow_link(view: SweepView, indices: Set[int] | None, mlflow_ui: str | None) -> str:
-    ids = view.mlflow_run_ids(indices)
+def _mlflow_link(view: SweepView, mlflow_ui: str | None) -> str:
     if mlflow_ui is not None:
-        return mlflow_page(view.sweep, ids, mlflow_ui)
+        return mlflow_page(view.sweep, view.mlflow_run_ids(), mlflow_ui)
     return f"bertpar ui {view.sweep.sweep_id}   (starts MLflow's page)"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from temporalio.client import (
     Client,
@@ -45,9 +45,13 @@ def run_refs(
     first_index: int,
     store: Store,
     code: str,
+    given: Set[str] = frozenset(),
 ) -> list[RunRef]:
-    """Keep every run's specification in the store, and return the small references that travel."""
-    swept = swept_values(overrides)
+    """Keep every run's specification in the store, and return the small references that travel.
+
+    `given` are the overrides that no sweeper chose.
+    """
+    swept = swept_values(overrides, given)
     return [
         RunRef(
             run_id=f"{sweep_id}/{first_index + i}",
@@ -64,10 +68,18 @@ def run_refs(
     ]
 
 
-def swept_values(overrides: Sequence[Sequence[str]]) -> list[dict[str, str]]:
-    """Return, for each run, the overridden keys whose values differ between the runs."""
+def swept_values(overrides: Sequence[Sequence[str]], given: Set[str]) -> list[dict[str, str]]:
+    """Return, for each run, the overridden keys that the sweeper chose a value for: all but those of `given`.
+
+    A sweeper may launch one run at a time, so that its siblings do not show what is swept.
+    """
     as_dicts = [dict(item.split("=", 1) for item in run if "=" in item) for run in overrides]
-    keys = {key: None for run in as_dicts for key in run if len({r.get(key) for r in as_dicts}) > 1}
+    keys = {
+        key: None
+        for run in as_dicts
+        for key, value in run.items()
+        if f"{key}={value}" not in given or len({r.get(key) for r in as_dicts}) > 1
+    }
     return [{key: run[key] for key in keys if key in run} for run in as_dicts]
 
 

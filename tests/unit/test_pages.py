@@ -67,9 +67,9 @@ def page(view: SweepView) -> str:
     return unquote(mlflow_page(view.sweep, view.mlflow_run_ids(), "http://m:5"))
 
 
-def report(view: SweepView, mlflow_ui: str | None, indices: set[int] | None = None) -> str:
+def report(view: SweepView, mlflow_ui: str | None) -> str:
     text = io.StringIO()
-    Console(file=text, width=200).print(final_report(view, indices, mlflow_ui), soft_wrap=True)
+    Console(file=text, width=200).print(final_report(view, mlflow_ui), soft_wrap=True)
     return unquote(text.getvalue())
 
 
@@ -122,10 +122,6 @@ def test_the_report_ends_with_links_that_work() -> None:
     assert "Temporal: http://t:1/namespaces/default/workflows/s\n" in text
     assert 'MLflow:   http://m:5/#/compare-runs?runs=["m0","m1"]' in text
     assert "bertpar predict s/1 " in text  # the best
-
-
-def test_the_report_of_a_batch_compares_the_batch() -> None:
-    assert 'runs=["m1","m2"]' in report(sweep_view(3), "http://m:5", {1, 2})
 
 
 def test_the_report_names_the_command_where_mlflows_page_is_not_running() -> None:

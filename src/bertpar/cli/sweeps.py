@@ -74,19 +74,21 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
         else:
             print_stack(description)
         return 0
-    from bertpar.follow import make_console
+    from bertpar.follow import make_console, show_ranking
     from bertpar.observe import observe
     from bertpar.render import causes, live_table
 
     view = with_client(where, lambda client: observe(client, sweep))
     if as_json:
         click.echo(json.dumps(view.as_json(), indent=1))
-    else:
+    elif view.sweep.status == "running":
         console = make_console()
-        console.print(f"sweep {view.sweep.sweep_id}: {view.sweep.status}", highlight=False)
+        console.print(f"sweep {view.sweep.sweep_id}: running", highlight=False)
         console.print(live_table(view), highlight=False)
         for line in causes(view):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+    else:
+        show_ranking(view, paths.home(), with_causes=True)
     return 0 if view.sweep.status in ("running", "completed") else 1
 
 
