@@ -30,6 +30,16 @@ def announce(sweep_id: str, num_runs: int | None, options: SweepOptions) -> None
     sys.stdout.flush()
 
 
+def say_goodbye(sweep_id: str) -> None:
+    """Say that the sweep goes on without its follower, who has pressed Ctrl-C."""
+    print(
+        f"\ninterrupted: the sweep goes on.\n"
+        f"  follow it:  bertpar attach {sweep_id}\n"
+        f"  cancel it:  bertpar cancel {sweep_id}",
+        file=sys.stderr,
+    )
+
+
 def make_console() -> Console:
     """Return a console for standard output, wide enough for whole lines where it is not a terminal."""
     console = Console()

@@ -213,12 +213,9 @@ class Session:
         if self._sweep_id is None:
             print("interrupted: nothing was submitted", file=sys.stderr)
         else:
-            print(
-                f"\ninterrupted: the sweep goes on.\n"
-                f"  follow it:  bertpar attach {self._sweep_id}\n"
-                f"  cancel it:  bertpar cancel {self._sweep_id}",
-                file=sys.stderr,
-            )
+            from bertpar import follow
+
+            follow.say_goodbye(self._sweep_id)
 
 
 def _say(message: str) -> None:

@@ -148,10 +148,20 @@ async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) 
         raise _stuck(workflow_id, error.message) from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            raise NotFoundError(f"{workflow_id} does not exist; `bertpar ls` lists the sweeps") from error
+            raise unknown_sweep(workflow_id) from error
         if error.status == RPCStatusCode.FAILED_PRECONDITION:
             raise _stuck(workflow_id, error.message) from error
         raise
+
+
+def unknown_sweep(name: str) -> NotFoundError:
+    """Return the error for a name that is no sweep's; one that has a run's form is told as that."""
+    sweep_id, _, index = name.rpartition("/")
+    if sweep_id and index.isdecimal():
+        return NotFoundError(
+            f"{name} names a run, not a sweep: its sweep is {sweep_id}; bertpar why {name} tells of it"
+        )
+    return NotFoundError(f"{name} does not exist; `bertpar ls` lists the sweeps")
 
 
 def _stuck(workflow_id: str, reason: str) -> WorkflowStuckError:

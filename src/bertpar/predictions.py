@@ -82,7 +82,7 @@ def read_examples(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSONL file.
 
     Raises:
-        DataError: the file is missing, or a line is not a JSON object with a `text`.
+        DataError: the file is missing, or a line is not a JSON object with a `text` that holds something.
     """
     try:
         lines = file.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold other line separators
@@ -98,6 +98,8 @@ def read_examples(file: Path) -> list[dict[str, Any]]:
             raise DataError(f"--file {file} line {number}: not JSON: {error}") from error
         if not isinstance(example, dict) or not isinstance(example.get("text"), str):
             raise DataError(f'--file {file} line {number}: must be an object like {{"text": "..."}}')
+        if not example["text"].strip():
+            raise DataError(f"--file {file} line {number}: its text is empty")
         examples.append(example)
     if not examples:
         raise DataError(f"--file {file} has no lines")

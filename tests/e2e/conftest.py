@@ -48,8 +48,14 @@ class User:
         return self.run(sys.executable, "train.py", "-m", *overrides, check=check)
 
     def start_training(self, *overrides: str) -> subprocess.Popen[str]:
+        return self._start(sys.executable, "train.py", "-m", *overrides)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return self._start(str(BIN / "bertpar"), *arguments)
+
+    def _start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "train.py", "-m", *overrides],
+            command,
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,

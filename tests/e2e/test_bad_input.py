@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,17 @@ def test_what_can_be_seen_at_once_starts_nothing(
 
 def test_another_launcher_is_refused(nobody: User) -> None:
     assert_refused(nobody.train("hydra/launcher=basic", check=False), "hydra/launcher must be bertpar")
+
+
+def test_a_python_without_bertpar_is_led_to_the_environment(nobody: User) -> None:
+    assert_refused(nobody.run(sys.executable, "-I", "-S", "train.py", check=False), "source .venv/bin/activate")
+
+
+def test_where_a_sweep_is_cannot_be_said_without_a_sweep(nobody: User) -> None:
+    for command in ("status", "ui"):
+        done = nobody.bertpar(command, "--address", "127.0.0.1:1", check=False)
+        assert done.returncode == 2
+        assert "name a SWEEP" in done.stderr
 
 
 def test_a_taken_port_is_named(nobody: User) -> None:
@@ -173,6 +185,9 @@ def test_names_that_do_not_exist_are_told(user: User, finished: str) -> None:
         (["attach", "nope"], "nope does not exist"),
         (["cancel", "nope"], "nope does not exist"),
         (["status", f"{finished}/0/train"], "another kind"),
+        (["status", f"{finished}/0"], f"{finished}/0 names a run, not a sweep: its sweep is {finished}"),
+        (["cancel", f"{finished}/0"], f"{finished}/0 names a run, not a sweep"),
+        (["predict", f"{finished}/0", "--text", " "], "--text is empty"),
         (["cancel", f"{finished}/0/train"], "is a part of a sweep"),
         (["checkpoints", finished], f"{finished} is no run: give SWEEP/INDEX"),
         (["checkpoints", f"{finished}/7"], f"sweep {finished} has no run 7; its runs: 0 to 0"),
@@ -197,6 +212,7 @@ def test_texts_that_cannot_be_predicted_are_told_by_line(user: User, finished: s
     for lines, expected in (
         ('{"text": "a"}\nnonsense\n', f"--file {file} line 2: not JSON"),
         ('{"text": "a"}\n{"txt": "b"}\n', f'--file {file} line 2: must be an object like {{"text": "..."}}'),
+        ('{"text": "a"}\n\n{"text": " "}\n', f"--file {file} line 3: its text is empty"),
         ("\n", f"--file {file} has no lines"),
     ):
         file.write_text(lines)
@@ -204,6 +220,9 @@ def test_texts_that_cannot_be_predicted_are_told_by_line(user: User, finished: s
     file.write_text('{"text": "a"}\n')
     to_folder = user.bertpar("predict", run, "--file", str(file), "--out", str(tmp_path), check=False)
     assert_refused(to_folder, f"--out {tmp_path} is a folder")
+    onto_itself = user.bertpar("predict", run, "--file", str(file), "--out", str(file), check=False)
+    assert_refused(onto_itself, f"--out {file} would overwrite --file {file}")
+    assert file.read_text() == '{"text": "a"}\n'
     pair = user.bertpar("predict", run, "--text", "a", "--text-pair", "b", check=False)
     assert pair.returncode == 2
     assert "this model reads single texts" in pair.stderr
@@ -225,8 +244,14 @@ def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user
     assert "Traceback" not in printed
     early = user.bertpar("predict", f"{sweep}/0", "--text", "a", check=False)
     assert_refused(early, f"{sweep}/0 has no best checkpoint: it is not trained to its end")
-    attached = user.bertpar("attach", sweep)
-    assert f"sweep {sweep} completed" in attached.stdout
+    attached = user.start("attach", sweep)
+    assert attached.stdout is not None
+    assert "training" in attached.stdout.readline()
+    attached.send_signal(signal.SIGINT)
+    printed, _ = attached.communicate(timeout=30)
+    assert attached.returncode == 130
+    assert "interrupted: the sweep goes on." in printed
+    assert f"sweep {sweep} completed" in user.bertpar("attach", sweep).stdout
 
 
 def test_a_detached_sweep_is_cancelled_from_elsewhere(user: User) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from bertpar import cli
@@ -109,3 +110,46 @@ async def test_a_sweep_whose_workflow_cannot_answer_is_told_as_that_and_followed
     async with right:
         assert (await following).sweep.sweep_id == sweep.sweep_id
     await handle.terminate()
+
+
+async def test_sweeps_are_listed_by_their_start_whatever_ended_last(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = client.service_client.config.target_host
+    go_on = asyncio.Event()
+
+    async def train(job: TrainJob) -> TrainResult:
+        await go_on.wait()
+        return await train_at_once(job)
+
+    async with running_sweep(client, Script(train=train)) as first, running_sweep(client, Script()) as second:
+        handle = await first.start()
+        runs = (first.ref(0), first.ref(1))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        cancelled = await client.start_workflow(
+            CoordinatorWorkflow.run,
+            SweepState(sweep_id="to-be-cancelled", name="test", options=first.options),
+            id="to-be-cancelled",
+            task_queue=first.options.eval_queue,
+        )
+        await second.run(second.ref(0))
+        await cancelled.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await cancelled.result()
+        go_on.set()
+        await handle.result()
+
+    async def ls(*options: str) -> str:
+        async with asyncio.timeout(20):
+            while True:  # what has ended is listed a moment later
+                assert await asyncio.to_thread(cli.run, ["ls", "--address", address, *options]) == 0
+                if "running" not in (printed := capsys.readouterr().out):
+                    return printed
+
+    listed = {sweep["sweep_id"]: sweep for sweep in json.loads(await ls("--json", "-n", "3"))}
+    assert list(listed) == [second.sweep_id, "to-be-cancelled", first.sweep_id]
+    assert [sweep["status"] for sweep in listed.values()] == ["completed", "cancelled", "completed"]
+    assert [sweep["runs"] for sweep in listed.values()] == [1, None, 2]
+    header, newest, *_ = (await ls("-n", "3")).splitlines()
+    assert header.split()[:4] == ["sweep", "status", "runs", "started"]
+    assert newest.startswith(second.sweep_id)

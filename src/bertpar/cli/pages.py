@@ -7,7 +7,7 @@ import json
 import click
 
 from bertpar import paths
-from bertpar.cli.sweeps import temporal_options, with_client
+from bertpar.cli.sweeps import refuse_without_sweep, temporal_options, with_client
 from bertpar.paths import Home
 
 
@@ -20,8 +20,7 @@ def ui(sweep: str | None, open_browser: bool, as_json: bool, **where: str | None
     """Print the addresses of MLflow's and Temporal's pages: of SWEEP, or their starts. Starts MLflow's page."""
     home = paths.home()
     if sweep is None:
-        if any(where.values()):
-            raise click.UsageError("--address, --namespace and --profile say where SWEEP is: name a SWEEP")
+        refuse_without_sweep(where)
         pages = _stack_pages(home)
     else:
         pages = _sweep_pages(sweep, home, where)

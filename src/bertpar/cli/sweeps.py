@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SWEEPS = "WorkflowType = 'CoordinatorWorkflow' AND ExecutionStatus != 'ContinuedAsNew'"
+_SWEEP_LINE = "{:<44} {:<10} {:>5}  {}"
 
 
 def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -33,6 +33,12 @@ def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
     ):
         command = option(command)
     return command
+
+
+def refuse_without_sweep(where: dict[str, str | None]) -> None:
+    """Refuse options that say where a sweep is, where none is named."""
+    if any(where.values()):
+        raise click.UsageError("--address, --namespace and --profile say where SWEEP is: name a SWEEP")
 
 
 def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable[T]]) -> T:
@@ -64,6 +70,7 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
     The exit code is 0 unless a run failed or was cancelled.
     """
     if sweep is None:
+        refuse_without_sweep(where)
         from bertpar import stack
 
         home = paths.home()
@@ -101,14 +108,18 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
 def attach(sweep: str, poll: float, **where: str | None) -> int:
     """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed."""
     from bertpar.client import temporal_spec
-    from bertpar.follow import follow_runs
+    from bertpar.follow import follow_runs, say_goodbye
     from bertpar.patience import PatientClient
 
     async def follow(client: Client) -> SweepView:
         home = paths.home()
         return await follow_runs(PatientClient(client, temporal_spec(**where), home), sweep, None, poll, home)
 
-    view = with_client(where, follow)
+    try:
+        view = with_client(where, follow)
+    except KeyboardInterrupt:
+        say_goodbye(sweep)
+        raise
     return 0 if view.sweep.status == "completed" else 1
 
 
@@ -144,6 +155,8 @@ def cancel(sweep: str, **where: str | None) -> None:
     from temporalio.client import WorkflowExecutionStatus
     from temporalio.service import RPCError, RPCStatusCode
 
+    from bertpar.observe import unknown_sweep
+
     async def cancel(client: Client) -> bool:
         handle = client.get_workflow_handle(sweep)
         try:
@@ -151,7 +164,7 @@ def cancel(sweep: str, **where: str | None) -> None:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            raise NotFoundError(f"{sweep} does not exist; `bertpar ls` lists the sweeps") from error
+            raise unknown_sweep(sweep) from error
         if described.workflow_type != "CoordinatorWorkflow":
             raise NotFoundError(f"{sweep} is a part of a sweep; `bertpar ls` lists the sweeps, which can be cancelled")
         running = described.status == WorkflowExecutionStatus.RUNNING
@@ -177,6 +190,8 @@ def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
     if as_json:
         click.echo(json.dumps([vars(checkpoint) for checkpoint in found], indent=1))
         return
+    if not found:
+        click.echo(f"{run} has no checkpoint yet", err=True)
     for checkpoint in found:
         metrics = "  ".join(f"{key} {value:.4f}" for key, value in sorted(checkpoint.metrics.items()))
         size = f"{checkpoint.num_bytes / 1e6:.1f} MB"
@@ -207,6 +222,11 @@ def predict(
         raise click.UsageError("give either --text (several times if need be) or --file")
     if pairs and len(pairs) != len(texts):
         raise click.UsageError(f"{len(texts)} --text but {len(pairs)} --text-pair")
+    for option, given in (("--text", texts), ("--text-pair", pairs)):
+        if not all(text.strip() for text in given):
+            raise DataError(f"{option} is empty: give a text")
+    if out is not None and file is not None and out.resolve() == file.resolve():
+        raise DataError(f"--out {out} would overwrite --file {file}: give another file")
     if out is not None and not out.resolve().parent.is_dir():
         raise DataError(f"--out {out}: folder {out.resolve().parent} does not exist")
     if out is not None and out.is_dir():
@@ -229,25 +249,19 @@ def predict(
 @temporal_options
 def ls(as_json: bool, limit: int, **where: str | None) -> None:
     """List the sweeps, newest first."""
-    from bertpar.workflows.coordinator import CoordinatorWorkflow
+    from bertpar.listing import list_sweeps
 
-    async def listed(client: Client) -> list[dict[str, Any]]:
-        found = []
-        async for workflow in client.list_workflows(_SWEEPS, limit=limit):
-            state = workflow.status.name.lower() if workflow.status is not None else "unknown"
-            if state == "completed":  # the workflow; its result says whether every run did
-                handle = client.get_workflow_handle_for(CoordinatorWorkflow.run, workflow.id, run_id=workflow.run_id)
-                state = (await handle.result()).status
-            found.append({"sweep_id": workflow.id, "status": state, "started": workflow.start_time.isoformat()})
-        return found
-
-    sweeps = with_client(where, listed)
+    sweeps = with_client(where, lambda client: list_sweeps(client, limit))
     if as_json:
-        click.echo(json.dumps(sweeps, indent=1))
-        return
-    for sweep in sweeps:
-        click.echo(f"{sweep['sweep_id']:<44} {sweep['status']:<12} {sweep['started'][:19]}")
-    if not sweeps:
+        click.echo(json.dumps([sweep.as_json() for sweep in sweeps], indent=1))
+    elif sweeps:
+        zone = sweeps[0].started_at.astimezone().tzname()
+        click.echo(_SWEEP_LINE.format("sweep", "status", "runs", f"started ({zone})"))
+        for sweep in sweeps:
+            started = sweep.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            num_runs = "" if sweep.num_runs is None else sweep.num_runs
+            click.echo(_SWEEP_LINE.format(sweep.sweep_id, sweep.status, num_runs, started))
+    else:
         click.echo("no sweeps yet: python train.py -m lr=5e-5,2e-4", err=True)
 
 
