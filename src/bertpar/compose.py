@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertpar.data.precheck import check_files
-from bertpar.errors import ConfigError
+from bertpar.errors import ConfigError, ModelError
 from bertpar.hub import check_revision
 from bertpar.metric_names import monitored_metrics
-from bertpar.model_folder import check_folder
+from bertpar.model_folder import check_folder, locate_package, settings_problems
 from bertpar.paths import Home
 from bertpar.reader import Reader
 from bertpar.spec import (
@@ -115,10 +115,14 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
     root = Reader(plain, "", problems)
     root.number("lr", above=0, maximum=1, hint="For example lr=1e-4")  # the name that users sweep comes first
     seed = root.integer("seed", minimum=0)
+    before = len(problems)
     data = _read_data(root.section("data"), problems)
+    model = _read_model(root.section("model"))
+    if len(problems) == before:
+        root.add_problems(_misfits(model, data))
     run = RunSpec(
         seed=seed,
-        model=_read_model(root.section("model")),
+        model=model,
         data=data,
         optim=_read_optim(root.section("optim"), problems),
         trainer=_read_trainer(root.section("trainer")),
@@ -157,6 +161,20 @@ def _read_model(reader: Reader) -> ModelSpec:
         reader.add_problems([problem])
     reader.refuse_unknown()
     return model
+
+
+def _misfits(model: ModelSpec, data: DataSpec) -> list[str]:
+    """Return which settings do not fit the model, as far as its files are on this machine."""
+    if model.source == "folder":
+        return settings_problems(model, data.max_length, Path(model.path))
+    if model.source != "package":
+        return []
+    try:
+        folder = locate_package(model.path)
+    except ModelError:  # the workers may have it
+        return []
+    problem = check_folder(model.path, folder)
+    return [problem] if problem else settings_problems(model, data.max_length, folder)
 
 
 def _read_data(reader: Reader, problems: list[str]) -> DataSpec:

@@ -5,19 +5,23 @@ Importing this module imports neither torch nor transformers: the `load_*` funct
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertpar.errors import ModelError
 from bertpar.hub import check_revision
-from bertpar.model_folder import CONFIG_FILE, check_folder, weights_file
+from bertpar.model_folder import (
+    CONFIG_FILE,
+    check_folder,
+    layers_problem,
+    locate_package,
+    weights_file,
+    weights_problem,
+)
 from bertpar.paths import home
 from bertpar.spec import ModelSpec, Task
-from bertpar.store import sha256_of
 from bertpar.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
@@ -38,27 +42,16 @@ def resolve_model(model: ModelSpec) -> Path:
     if model.source == "random":
         return _resolve_random(model)
     if model.source == "package":
-        folder = _locate_package(model.path)
+        folder = locate_package(model.path)
     elif model.source == "folder":
         folder = Path(model.path).expanduser()
     else:
         folder = _download(model)
     if problem := check_folder(model.path, folder):
         raise ModelError(problem)
-    if model.weights_sha256 is not None:
-        _check_weights(model, folder)
+    if problem := weights_problem(model, folder):
+        raise ModelError(problem)
     return folder
-
-
-def max_positions(folder: Path) -> int | None:
-    """Return the largest number of tokens that the model in `folder` can read; None if it has no limit."""
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int) or positions < 1:
-        return None
-    # RoBERTa and its relatives number positions from pad_token_id + 1.
-    offset = config.get("pad_token_id", 1) + 1 if "roberta" in str(config.get("model_type")) else 0
-    return positions - int(offset)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -152,8 +145,8 @@ def _checked_num_layers(num_layers: int, config: Any) -> int:
     available = getattr(config, "num_hidden_layers", None)
     if available is None:
         raise ModelError(f"model.num_layers={num_layers}: a {config.model_type} cannot be cut; use null.")
-    if not 1 <= num_layers <= available:
-        raise ModelError(f"model.num_layers={num_layers} must be between 1 and {available}, or null for all.")
+    if problem := layers_problem(num_layers, available):
+        raise ModelError(problem)
     return num_layers
 
 
@@ -171,19 +164,6 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _locate_package(path: str) -> Path:
-    name, separator, folder = path.partition(":")
-    if not separator or not name or not folder:
-        raise ModelError(f"model.path={path} must be '<distribution>:<folder>' for model.source=package.")
-    try:
-        # Not imported: the package's own code is not needed, only its files.
-        return Path(str(distribution(name).locate_file(folder)))
-    except PackageNotFoundError as error:
-        raise ModelError(
-            f"model.path={path}: the package {name} is not installed. Install it: pip install {name}"
-        ) from error
 
 
 def _download(model: ModelSpec) -> Path:
@@ -204,17 +184,6 @@ def _download(model: ModelSpec) -> Path:
                 f"cannot be downloaded: {_first_line(error)}. Check the name and the network, or use "
                 "a folder: model=local model.path=/path/to/folder"
             ) from error
-
-
-def _check_weights(model: ModelSpec, folder: Path) -> None:
-    file = weights_file(folder)
-    assert file is not None
-    if (actual := sha256_of(file)) != model.weights_sha256:
-        raise ModelError(
-            f"model.weights_sha256={model.weights_sha256} is not the digest of {file}, which is {actual}. "
-            "Install or download the model again; if these weights are the ones you mean: "
-            f"model.weights_sha256={actual}"
-        )
 
 
 def _resolve_random(model: ModelSpec) -> Path:

@@ -62,6 +62,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
         (["data=files", "data.train_file={tmp}/cols.csv"], ["data.text_column=text", "there are: sentence, label"]),
         (["data=files", "data.train_file={tmp}/empty.csv"], ["empty.csv: has no rows"]),
         (["model=local", "model.path={tmp}/model"], ["{tmp}/model lacks a tokenizer", "there is: config.json"]),
+        (["model=minilm", "model.weights_sha256=abc"], ["model.weights_sha256=abc is not the digest of"]),
         (["store.root={tmp}/file/store"], ["store.root={tmp}/file/store cannot be written", "Give a folder"]),
         (["tracking.uri=http://127.0.0.1:{port}"], ["tracking.uri=http://127.0.0.1:{port} cannot be reached"]),
         (["temporal.address=127.0.0.1:{port}"], ["temporal.address=127.0.0.1:{port} cannot be reached"]),
@@ -120,7 +121,6 @@ def test_a_taken_port_is_named(nobody: User) -> None:
         (["data.train_file={tmp}/one.csv"], "holds 'a' in all 20 training examples"),
         (["data.train_file={tmp}/good.csv", "data.test_file={tmp}/other.csv"], "has the label 'c' in row 1 (line 2)"),
         (["data.train_file={tmp}/ids.csv", "data.id_column=id"], "repeats ids, such as '7', in rows 1 (line 2)"),
-        (["data.train_file={tmp}/good.csv", "model=minilm", "model.weights_sha256=abc"], "model.weights_sha256=abc is"),
     ],
 )
 def test_bad_data_end_the_sweep_with_the_cause_told_once(

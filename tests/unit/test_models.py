@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bertpar.errors import ModelError
-from bertpar.model_folder import weights_file
-from bertpar.models import load_classifier, load_tokenizer, max_positions, resolve_model
+from bertpar.model_folder import max_positions, weights_file
+from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.spec import ModelSpec
 from tests.unit.data_sets import MINILM, TINY
 

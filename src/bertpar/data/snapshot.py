@@ -18,7 +18,8 @@ from bertpar.data.sources import read_source
 from bertpar.data.splits import Part, label_names, make_splits
 from bertpar.errors import DataError
 from bertpar.events import SnapshotRef
-from bertpar.models import load_tokenizer, max_positions, resolve_model
+from bertpar.model_folder import max_positions
+from bertpar.models import load_tokenizer, resolve_model
 from bertpar.spec import DataSpec, ModelSpec, Split, digest_json
 from bertpar.store import Bundle, Store, sha256_of
 
