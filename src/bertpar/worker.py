@@ -35,7 +35,6 @@ _PASSED_THROUGH = (
     "pydantic_core",
     "annotated_types",
 )
-_MAX_CACHED_WORKFLOWS = 500
 # Temporal's default, 0.8 of the heartbeat timeout, would show progress only every few seconds.
 _HEARTBEAT_INTERVAL = timedelta(seconds=1)
 _MAX_RECONNECT_SECONDS = 5.0
@@ -84,7 +83,6 @@ def make_worker(
     grace: timedelta = DEFAULT_GRACE,
     workflows: Sequence[type] | None = None,
     activities: Sequence[Callable[..., Any]] | None = None,
-    max_cached_workflows: int = _MAX_CACHED_WORKFLOWS,
 ) -> Worker:
     """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
 
@@ -102,7 +100,10 @@ def make_worker(
         activity_executor=ThreadPoolExecutor(num_slots, thread_name_prefix=f"{kind}-activity"),
         workflow_runner=sandbox(),
         identity=f"{platform.node()}/{kind}/{os.getpid()}",
-        max_cached_workflows=max_cached_workflows if workflows else 0,
+        # No workflow is kept between its tasks. A query that waited for a killed worker reaches the next one with events
+        # newer than itself; a kept workflow would react to them apart from later ones, which no replay repeats
+        # (tests/workflows/test_lost_worker.py). Nor does any task then wait ten seconds for the killed one.
+        max_cached_workflows=0,
         max_concurrent_activities=num_slots,
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,

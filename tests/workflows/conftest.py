@@ -206,8 +206,10 @@ class Sweep:
 
 
 @asynccontextmanager
-async def running_sweep(client: Client, script: Script, **options: object) -> AsyncIterator[Sweep]:
-    """Yield a sweep with workers for it; the workflow cache is off, so that every task replays."""
+async def running_sweep(
+    client: Client, script: Script, *, workflows_elsewhere: bool = False, **options: object
+) -> AsyncIterator[Sweep]:
+    """Yield a sweep with workers for it; workflows run in another process, or here, where every task replays."""
     name = uuid.uuid4().hex[:8]
     sweep_options = SweepOptions(
         **{
@@ -228,9 +230,10 @@ async def running_sweep(client: Client, script: Script, **options: object) -> As
     evaluation = [a for a in activities if a.__name__ != "train"]
     training = [a for a in activities if a.__name__ == "train"]
     queue = sweep_options.eval_queue
+    workflows = [] if workflows_elsewhere else WORKFLOWS
     make = partial(make_worker, num_slots=8, grace=timedelta(0))
     async with (
-        make("eval", client, queue=queue, workflows=WORKFLOWS, activities=evaluation, max_cached_workflows=0),
+        make("eval", client, queue=queue, workflows=workflows, activities=evaluation),
         make("training", client, queue=sweep_options.training_queue, workflows=[], activities=training),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)
