@@ -100,9 +100,9 @@ def make_worker(
         activity_executor=ThreadPoolExecutor(num_slots, thread_name_prefix=f"{kind}-activity"),
         workflow_runner=sandbox(),
         identity=f"{platform.node()}/{kind}/{os.getpid()}",
-        # No workflow is kept between its tasks. A query that waited for a killed worker reaches the next one with events
-        # newer than itself; a kept workflow would react to them apart from later ones, which no replay repeats
-        # (tests/workflows/test_lost_worker.py). Nor does any task then wait ten seconds for the killed one.
+        # No workflow is kept between its tasks. A query that waited for a killed worker reaches the next one with
+        # events newer than itself; a kept workflow would react to them apart from later ones, which no replay
+        # repeats (tests/workflows/test_lost_worker.py). Nor does any task then wait ten seconds for the killed one.
         max_cached_workflows=0,
         max_concurrent_activities=num_slots,
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
