@@ -69,7 +69,8 @@ def test_an_impossible_choice_is_named(environ: dict[str, str], named: str) -> N
 
 
 def test_restarts_back_off_from_a_tenth_of_a_second_to_half_a_minute() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 100)] == [0.1, 0.2, 0.4, 30.0]
+    assert [backoff_seconds(n, was_ready=False) for n in (1, 2, 3, 100)] == [0.1, 0.2, 0.4, 30.0]
+    assert [backoff_seconds(n, was_ready=True) for n in (1, 2, 3, 100)] == [0.1, 0.2, 0.4, 2.0]
 
 
 def test_services_do_not_see_the_users_own_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

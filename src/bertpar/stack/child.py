@@ -118,14 +118,17 @@ class Child:
             return
         self.num_failures = 0 if was_ready else self.num_failures + 1
         self._num_ends = 1 if lived_seconds > 60 else self._num_ends + 1
-        delay_seconds = backoff_seconds(self._num_ends)
+        delay_seconds = backoff_seconds(self._num_ends, was_ready=was_ready)
         print(f"{self.role.name} ended with code {code}; again in {delay_seconds:g} s", flush=True)
         self._start_at = time.monotonic() + delay_seconds
 
 
-def backoff_seconds(num_ends: int) -> float:
-    """Return the wait before the next start after so many quick ends in a row: 0.1 s, doubling to 30 s."""
-    return min(0.1 * 2.0 ** min(num_ends - 1, 20), 30.0)
+def backoff_seconds(num_ends: int, *, was_ready: bool) -> float:
+    """Return the wait before the next start after so many quick ends in a row: 0.1 s, doubling to 30 s.
+
+    To 2 s for a service that had served: it was killed, and sweeps wait for it.
+    """
+    return min(0.1 * 2.0 ** min(num_ends - 1, 20), 2.0 if was_ready else 30.0)
 
 
 def kill_group(pgid: int) -> None:
