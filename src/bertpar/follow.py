@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
 
@@ -54,7 +55,8 @@ async def follow_runs(
     The ranking follows the end of the sweep. Of a batch, after which others may come, nothing is left but its news.
     """
     console = make_console()
-    view = await client.ask(lambda c: observe(c, sweep_id))
+    lookout = _Lookout(client, sweep_id, poll_seconds)
+    view = await lookout.look()
     log = PlainLog(console.is_terminal)
     live: AbstractContextManager[Live | None] = nullcontext()
     if console.is_terminal:
@@ -67,8 +69,7 @@ async def follow_runs(
                 screen.update(live_table(view))
             if _ended(view, indices):
                 break
-            await asyncio.sleep(poll_seconds)
-            view = await client.ask(lambda c: observe(c, sweep_id))
+            view = await lookout.look_again()
     if indices is None:
         show_ranking(view, home)
     return view
@@ -76,12 +77,33 @@ async def follow_runs(
 
 async def follow_ending(client: PatientClient, sweep_id: str, poll_seconds: float, home: Home) -> None:
     """Wait until a sweep whose runs have all been told of has ended, and show the ranking."""
-    while True:
-        view = await client.ask(lambda c: observe(c, sweep_id))
-        if _ended(view, None):
-            break
-        await asyncio.sleep(poll_seconds)
+    lookout = _Lookout(client, sweep_id, poll_seconds)
+    view = await lookout.look()
+    while not _ended(view, None):
+        view = await lookout.look_again()
     show_ranking(view, home)
+
+
+class _Lookout:
+    """Looks at a sweep again and again, and spends at most a fifth of the time on it.
+
+    A worker replays a sweep's whole history for an answer: followers of large ones must not keep it busy.
+    """
+
+    def __init__(self, client: PatientClient, sweep_id: str, poll_seconds: float) -> None:
+        self._client = client
+        self._sweep_id = sweep_id
+        self._poll_seconds = self._pause_seconds = poll_seconds
+
+    async def look(self) -> SweepView:
+        started = time.monotonic()
+        view = await self._client.ask(lambda c: observe(c, self._sweep_id))
+        self._pause_seconds = max(self._poll_seconds, 4 * (time.monotonic() - started))
+        return view
+
+    async def look_again(self) -> SweepView:
+        await asyncio.sleep(self._pause_seconds)
+        return await self.look()
 
 
 def show_ranking(view: SweepView, home: Home, *, with_causes: bool = False) -> None:

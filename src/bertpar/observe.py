@@ -258,7 +258,7 @@ def _with_training(state: RunState, known: TrainingStatus, progress: Progress | 
         mlflow_run_id=known.mlflow_run_id,
         attempt=len(known.attempts),
         num_checkpoints=known.num_checkpoints,
-        step=progress.step if progress else latest.step if latest else 0,
+        step=max(progress.step if progress else 0, latest.step if latest else 0),  # one that starts has done none yet
         total_steps=progress.total_steps if progress else 0,
         metrics=progress.metrics if progress else {},
         best=state.best,
