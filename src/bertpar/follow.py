@@ -19,6 +19,7 @@ from bertpar.patience import PatientClient
 from bertpar.render import PlainLog, final_report, live_table
 
 _PLAIN_WIDTH = 200
+_LONGEST_LOOK_SECONDS = 2.0
 
 
 def announce(sweep_id: str, num_runs: int | None, options: SweepOptions) -> None:
@@ -98,7 +99,8 @@ class _Lookout:
     async def look(self) -> SweepView:
         started = time.monotonic()
         view = await self._client.ask(lambda c: observe(c, self._sweep_id))
-        self._pause_seconds = max(self._poll_seconds, 4 * (time.monotonic() - started))
+        busy_seconds = min(time.monotonic() - started, _LONGEST_LOOK_SECONDS)  # more is an outage
+        self._pause_seconds = max(self._poll_seconds, 4 * busy_seconds)
         return view
 
     async def look_again(self) -> SweepView:
