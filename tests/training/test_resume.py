@@ -51,6 +51,19 @@ def test_a_run_killed_after_every_checkpoint_equals_the_uninterrupted_one(lab: L
     assert same_weights(lab.weights(killed.best), lab.weights(whole.best))
 
 
+def test_every_resumption_and_every_pair_of_resumptions_equals_the_uninterrupted_run(lab: Lab) -> None:
+    spec = replace(with_trainer(SPEC, validate_every_n_steps=5), checkpoint=replace(SPEC.checkpoint, every_n_steps=4))
+    whole = lab.train(spec, "pairs-whole")
+    steps = sorted({v.checkpoint.step for v in checkpoints(lab, "pairs-whole")})
+    assert steps == [4, 5, 7, 8, 10, 12, 14]
+    weights = lab.weights(whole.last)
+    deaths = [[first] for first in steps[:-1]] + [[i, j] for i in steps[:-1] for j in steps[:-1] if i < j]
+    for kills in deaths:
+        killed = lab.train_with_kills(spec, f"pairs-{kills}", kills)
+        assert outcome(killed) == outcome(whole), kills
+        assert same_weights(lab.weights(killed.last), weights), kills
+
+
 def test_metric_rows_are_the_same_once_each_after_kills(lab: Lab) -> None:
     for run_id in ("rows-whole", "rows-killed"):
         open_run(lab.opening(SPEC, run_id), lab.store)

@@ -1,0 +1,120 @@
+"""Removes each protection in turn and shows that a test turns red: `scripts/mutation_check [NAME ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.mutations.protections import PROTECTIONS, Protection
+
+ROOT = Path(__file__).parents[2]
+_LIMIT_SECONDS = 240.0
+_TESTS_FAILED = 1
+"""pytest's exit code; others mean that there were no tests, or none that could begin."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the tests of one protection said without it."""
+
+    protection: Protection
+    is_red: bool
+    said: str
+    seconds: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/mutation_check", description=__doc__)
+    parser.add_argument("names", nargs="*", help="Parts of the names of protections. Default: all.")
+    parser.add_argument("--list", action="store_true", help="List the protections, and remove none.")
+    parser.add_argument("-j", type=int, default=2, metavar="N", help="How many at once. Default: %(default)s.")
+    arguments = parser.parse_args()
+    chosen = [p for p in PROTECTIONS if not arguments.names or any(name in p.name for name in arguments.names)]
+    if not chosen:
+        parser.error(f"no protection is named like {' or '.join(arguments.names)}; --list shows all")
+    for protection in chosen:
+        if (count := _source(ROOT, protection).read_text(encoding="utf-8").count(protection.code)) != 1:
+            parser.error(f"{protection.name}: its code is {count} times in src/bertpar/{protection.file}, not once")
+    if arguments.list:
+        print(*(f"{protection.name}  (src/bertpar/{protection.file})" for protection in chosen), sep="\n")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="bertpar-mutations-") as folder:
+        _require_green(Path(folder), chosen)
+        with ThreadPoolExecutor(arguments.j) as pool:
+            outcomes = []
+            for outcome in pool.map(partial(_try_without, Path(folder)), chosen):
+                outcomes.append(outcome)
+                colour = "red  " if outcome.is_red else "GREEN"
+                print(f"{colour} {outcome.seconds:4.0f} s  {outcome.protection.name}: {outcome.said}", flush=True)
+    num_green = sum(not outcome.is_red for outcome in outcomes)
+    print(f"{len(outcomes) - num_green} of {len(outcomes)} protections are missed when they are gone")
+    return int(num_green > 0)
+
+
+def _require_green(folder: Path, chosen: Sequence[Protection]) -> None:
+    """Leave with an error unless all tests pass while nothing is removed."""
+    tests = dict.fromkeys(test for protection in chosen for test in protection.tests)
+    done = _run_tests(_copy_tree(folder / "whole"), list(tests), limit_seconds=10 * _LIMIT_SECONDS)
+    if done.returncode != 0:
+        raise SystemExit(f"error: with every protection in place the tests are not green:\n{done.stdout[-4000:]}")
+
+
+def _try_without(folder: Path, protection: Protection) -> Outcome:
+    started = time.monotonic()
+    tree = _copy_tree(folder / re.sub(r"\W+", "-", protection.name))
+    source = _source(tree, protection)
+    source.write_text(source.read_text(encoding="utf-8").replace(protection.code, protection.instead), encoding="utf-8")
+    try:
+        done = _run_tests(tree, protection.tests, limit_seconds=_LIMIT_SECONDS)
+        is_red, said = done.returncode == _TESTS_FAILED, _first_failure(done.stdout)
+    except subprocess.TimeoutExpired:
+        is_red, said = True, f"the tests do not end within {_LIMIT_SECONDS:.0f} s"
+    shutil.rmtree(tree)
+    return Outcome(protection, is_red, said, time.monotonic() - started)
+
+
+def _copy_tree(target: Path) -> Path:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def _run_tests(tree: Path, tests: Sequence[str], *, limit_seconds: float) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)]
+    return subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit_seconds, check=False
+    )
+
+
+def _first_failure(printed: str) -> str:
+    failures = re.findall(r"^(?:FAILED|ERROR) tests/(\S+)", printed, flags=re.MULTILINE)
+    return failures[0] if failures else "no test failed"
+
+
+def _source(tree: Path, protection: Protection) -> Path:
+    return tree / "src" / "bertpar" / protection.file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

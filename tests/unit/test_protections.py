@@ -1,0 +1,18 @@
+"""The mutation check keeps up with the code that it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.protections import PROTECTIONS, Protection
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda p: p.name)
+def test_the_code_of_a_protection_is_where_it_is_said_to_be_and_its_tests_exist(protection: Protection) -> None:
+    source = (ROOT / "src" / "bertpar" / protection.file).read_text(encoding="utf-8")
+    assert source.count(protection.code) == 1
+    assert all((ROOT / "tests" / test).is_file() for test in protection.tests)
