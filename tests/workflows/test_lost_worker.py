@@ -60,12 +60,13 @@ async def test_a_sweep_that_is_asked_between_two_events_after_a_lost_worker_stil
             await until(lambda: len(script.train_jobs) == 1)
             worker.kill()
             worker.communicate()
-            worker = start_worker(sweep)
             asking = asyncio.create_task(ask_again_and_again())
+            starting = asyncio.create_task(asyncio.to_thread(start_worker, sweep))
             await asyncio.sleep(3)
             train_wanted.set()
-            await asyncio.sleep(4)
+            await asyncio.sleep(3.5)
             snapshot_wanted.set()
+            worker = await starting
             async with asyncio.timeout(60):
                 assert (await handle.result()).status == "completed"
             asking.cancel()

@@ -10,6 +10,7 @@ from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from bertpar import faults
 from bertpar.activities._job import run_with_heartbeats
 from bertpar.codec import from_json
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, TrainJob, TrainResult
@@ -28,6 +29,7 @@ async def train(job: TrainJob) -> TrainResult:
     async def on_event(kind: str, value: Any) -> None:
         if kind == "checkpoint":
             await _signal_patiently(workflow, from_json(CheckpointSaved, json.dumps(value)))
+            faults.reach("checkpoint.signalled")
 
     return await run_with_heartbeats("train", job, TrainResult, on_event)
 
