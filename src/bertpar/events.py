@@ -1,4 +1,4 @@
-"""What crosses borders: payloads of workflows, activities, signals and job processes, and their names, once.
+"""What crosses borders: payloads of activities, signals and job processes, and their names, once.
 
 Pure data, like spec.py. References into the store travel, never the data itself.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.spec import ResumeSpec, Task, TrackingSpec
+from bertpar.spec import Task, TrackingSpec
 
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
@@ -17,11 +17,6 @@ TICK = "tick"
 """Event by which a job process says that it lives, whatever it does, every TICK_SECONDS."""
 
 TICK_SECONDS = 1.0
-
-RunStatus = Literal["queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled"]
-"""`reporting`: everything is computed, and MLflow is being told."""
-
-TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
 
 
 # --- references into the store ---------------------------------------------------------------------------
@@ -236,165 +231,3 @@ class CloseRunJob:
     status: Literal["FINISHED", "FAILED", "KILLED"]
     tags: dict[str, str]
     evaluation: EvaluationRecord | None = None
-
-
-# --- inputs, states and results of workflows --------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRef:
-    """One run of a sweep, small: its specification lies in the store."""
-
-    run_id: str
-    """`<sweep_id>/<index>`"""
-    index: int
-    overrides: tuple[str, ...]
-    swept: dict[str, str]
-    """The overridden keys that differ between the sweep's runs, with this run's values."""
-    spec_key: str
-    run_key: str
-    snapshot_request: str
-    """Equal for runs that share their data preparation (spec.snapshot_request_key)."""
-    objective: str
-    """The validation metric by which runs are ranked."""
-    mode: Literal["min", "max"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """How a sweep is run: nothing here changes what its runs compute."""
-
-    store_root: str
-    tracking: TrackingSpec
-    training_queue: str
-    eval_queue: str
-    heartbeat_timeout_seconds: float
-    max_attempts: int
-    max_parallel: int | None
-    """Runs in flight at most; None for as many as workers have slots."""
-    resume: ResumeSpec
-    temporal_ui: str | None
-    """Base URL of Temporal's web page with the namespace, for links."""
-    code_digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunBatch:
-    """What one `launch()` adds to a sweep. Adding the same runs again changes nothing."""
-
-    runs: tuple[RunRef, ...]
-    final: bool
-    """No batch follows: the sweep ends with its last run, whether or not a client is there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingInput:
-    run: RunRef
-    options: SweepOptions
-    snapshot: SnapshotRef
-    sweep_id: str
-    attempts: tuple[Attempt, ...] = ()
-    """Those of an earlier execution, whose best checkpoint was found damaged afterwards."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One attempt as the workflow remembers it."""
-
-    number: int
-    resumed_from_step: int
-    cause: Failure | None = None
-    """Why it ended; None while it runs or when it succeeded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingStatus:
-    """Answer to TrainingWorkflow's `status`."""
-
-    run_id: str
-    attempts: tuple[Attempt, ...]
-    latest_checkpoint: CheckpointRef | None
-    num_checkpoints: int
-    mlflow_run_id: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOutput:
-    result: TrainResult
-    attempts: tuple[Attempt, ...]
-    num_checkpoints: int
-    mlflow_run_id: str | None
-    """None where MLflow has not answered yet."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationInput:
-    run: RunRef
-    options: SweepOptions
-    snapshot: SnapshotRef
-    checkpoint: CheckpointRef
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferenceInput:
-    job: PredictJob
-    heartbeat_timeout_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunState:
-    """One run as the coordinator knows it."""
-
-    run: RunRef
-    status: RunStatus = "queued"
-    mlflow_run_id: str | None = None
-    attempt: int = 0
-    num_checkpoints: int = 0
-    step: int = 0
-    total_steps: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    """`val/...` of the best checkpoint and `test/...`."""
-    best: CheckpointRef | None = None
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepState:
-    """Input of CoordinatorWorkflow, and what it carries over when it continues as new."""
-
-    sweep_id: str
-    name: str
-    options: SweepOptions
-    runs: tuple[RunState, ...] = ()
-    closed: bool = False
-    """No batch follows."""
-    snapshots: dict[str, SnapshotRef] = field(default_factory=dict)
-    """By RunRef.snapshot_request."""
-    mlflow: MlflowRun | None = None
-    paused: str | None = None
-    """Why no further run is started, until somebody resumes the sweep."""
-    may_pause: bool = True
-    """It was not yet resumed after having paused by itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepSummary:
-    """Result of CoordinatorWorkflow; small, whatever the number of runs."""
-
-    sweep_id: str
-    status: Literal["running", "completed", "failed", "cancelled"]
-    num_runs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepStatus:
-    """Answer to CoordinatorWorkflow's `status`."""
-
-    sweep_id: str
-    name: str
-    status: Literal["running", "completed", "failed", "cancelled"]
-    runs: tuple[RunState, ...]
-    mlflow: MlflowRun | None
-    options: SweepOptions
-    paused: str | None = None
-    """Why no further run is started; None where runs are."""

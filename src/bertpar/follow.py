@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from rich.console import Console
 from rich.live import Live
 
-from bertpar.events import TERMINAL, SweepOptions
 from bertpar.observe import SweepView, observe
 from bertpar.pages import mlflow_base, temporal_page
 from bertpar.paths import Home
 from bertpar.patience import PatientClient
 from bertpar.render import PlainLog, final_report, live_table
+from bertpar.states import TERMINAL, SweepOptions
 
 _PLAIN_WIDTH = 200
 _LONGEST_LOOK_SECONDS = 2.0

@@ -21,8 +21,8 @@ from bertpar.errors import BertparError, ConfigError
 from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
 
 if TYPE_CHECKING:
-    from bertpar.events import RunState
     from bertpar.observe import SweepView
+    from bertpar.states import RunState
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -15,7 +15,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.errors import NotFoundError, WorkflowStuckError
-from bertpar.events import Attempt, CheckpointRef, Failure, Progress, RunState, SweepStatus, TrainingStatus
+from bertpar.events import CheckpointRef, Failure, Progress
+from bertpar.states import Attempt, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.records import run_name, training_id
 from bertpar.workflows.training import TrainingWorkflow

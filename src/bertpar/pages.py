@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 from bertpar import stack, tracking
-from bertpar.events import SweepStatus
 from bertpar.paths import Home
+from bertpar.states import SweepStatus
 
 
 def mlflow_base(tracking_uri: str, home: Home) -> str | None:

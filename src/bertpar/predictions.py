@@ -11,8 +11,9 @@ from typing import Any
 from temporalio.client import Client, WorkflowFailureError
 
 from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
-from bertpar.events import CheckpointRef, Failure, InferenceInput, PredictJob, SnapshotRef
+from bertpar.events import CheckpointRef, Failure, PredictJob, SnapshotRef
 from bertpar.observe import checkpoints_of, find_run, query
+from bertpar.states import InferenceInput
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.failures import describe_failure

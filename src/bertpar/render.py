@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from bertpar.events import TERMINAL, Failure, RunState
+from bertpar.events import Failure
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_page, temporal_page
+from bertpar.states import TERMINAL, RunState
 from bertpar.tables import Column, FittingTable
 from bertpar.workflows.planning import rank
 

@@ -20,8 +20,8 @@ from temporalio.service import RPCError
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.errors import ConfigError, ConnectionFailedError
-from bertpar.events import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.spec import RunSpec, snapshot_request_key
+from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 

@@ -14,9 +14,10 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 from temporalio.exceptions import TimeoutError
 
-from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, RunStatus, TrainJob, TrainResult
+from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, TrainJob, TrainResult
 from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
 from bertpar.observe import find_run
+from bertpar.states import RunStatus
 from bertpar.workflows.failures import describe_failure
 from bertpar.workflows.records import training_id
 

@@ -30,6 +30,7 @@ DEFAULT_GRACE = timedelta(seconds=20)
 _PASSED_THROUGH = (
     "bertpar.errors",
     "bertpar.events",
+    "bertpar.states",
     "bertpar.spec",
     "pydantic",
     "pydantic_core",

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from bertpar.events import Attempt, Progress, RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.events import Progress
 from bertpar.observe import RunView, SweepView
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.stack.child import MARK
+from bertpar.states import Attempt, RunRef, RunState, SweepOptions, SweepStatus
 from bertpar.verify.storm.plan import (
     EVALUATION_POINTS,
     PREDICTION_POINTS,

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from bertpar.events import Attempt, Progress
+from bertpar.events import Progress
 from bertpar.observe import RunView, SweepView
 from bertpar.render import PlainLog, final_report, live_table
+from bertpar.states import Attempt
 from tests.unit.test_pages import sweep_view
 
 LONG = {"lr": "0.0005", "optim.weight_decay": "0.01", "trainer.batch_size": "16", "seed": "3"}

@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 
 from bertpar import tracking
-from bertpar.events import MlflowRun, RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.events import MlflowRun
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_base, mlflow_page, temporal_page
 from bertpar.paths import Home
 from bertpar.render import final_report
 from bertpar.spec import ResumeSpec, TrackingSpec
+from bertpar.states import RunRef, RunState, SweepOptions, SweepStatus
 
 OPTIONS = SweepOptions(
     store_root="store",

@@ -1,6 +1,6 @@
 """What a coordinator starts next, how a sweep ends, and how runs rank."""
 
-from bertpar.events import RunRef, RunState, RunStatus
+from bertpar.states import RunRef, RunState, RunStatus
 from bertpar.workflows.planning import leaderboard, next_starts, rank, sweep_outcome
 
 

@@ -29,18 +29,13 @@ from bertpar.events import (
     OpenRunJob,
     PredictJob,
     PredictResult,
-    RunBatch,
-    RunRef,
     SnapshotJob,
     SnapshotRef,
-    SweepOptions,
-    SweepState,
-    SweepStatus,
-    SweepSummary,
     TrainJob,
     TrainResult,
 )
 from bertpar.spec import ResumeSpec, TrackingSpec
+from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
 

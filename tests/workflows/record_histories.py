@@ -20,13 +20,12 @@ from bertpar.events import (
     CheckpointSaved,
     EvaluateJob,
     EvaluateResult,
-    InferenceInput,
     PredictJob,
     Progress,
-    RunBatch,
     TrainJob,
     TrainResult,
 )
+from bertpar.states import InferenceInput, RunBatch
 from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
 from tests.workflows.conftest import (
     SNAPSHOT,

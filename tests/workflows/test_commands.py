@@ -15,10 +15,11 @@ from temporalio.exceptions import ApplicationError
 from bertpar import cli
 from bertpar.client import temporal_spec
 from bertpar.errors import WorkflowStuckError
-from bertpar.events import RunBatch, SweepState, TrainJob, TrainResult
+from bertpar.events import TrainJob, TrainResult
 from bertpar.observe import observe
 from bertpar.paths import Home
 from bertpar.patience import PatientClient
+from bertpar.states import RunBatch, SweepState
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
 from tests.workflows.conftest import Script, running_sweep, train_at_once, until

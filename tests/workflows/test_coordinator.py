@@ -11,20 +11,12 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailed
 from temporalio.exceptions import ApplicationError
 
 from bertpar.client import temporal_spec
-from bertpar.events import (
-    EvaluateJob,
-    EvaluateResult,
-    RunBatch,
-    SnapshotJob,
-    SnapshotRef,
-    SweepStatus,
-    TrainJob,
-    TrainResult,
-)
+from bertpar.events import EvaluateJob, EvaluateResult, SnapshotJob, SnapshotRef, TrainJob, TrainResult
 from bertpar.follow import follow_runs
 from bertpar.observe import observe
 from bertpar.paths import Home
 from bertpar.patience import PatientClient
+from bertpar.states import RunBatch, SweepStatus
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,

@@ -13,7 +13,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from bertpar.events import TrainingInput, TrainingOutput
+from bertpar.states import TrainingInput, TrainingOutput
 from bertpar.worker import sandbox
 from bertpar.workflows import WORKFLOWS
 from tests.workflows.record_histories import HISTORIES

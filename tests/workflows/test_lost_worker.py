@@ -12,7 +12,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
-from bertpar.events import RunBatch, SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.events import SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.states import RunBatch
 from bertpar.worker import sandbox
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
 from tests.workflows.conftest import SNAPSHOT, Script, Sweep, running_sweep, train_at_once, until

@@ -13,15 +13,13 @@ from bertpar.events import (
     EvaluateJob,
     EvaluateResult,
     OpenRunJob,
-    RunBatch,
-    RunState,
     SnapshotJob,
     SnapshotRef,
-    SweepStatus,
     TrainJob,
     TrainResult,
 )
 from bertpar.spec import ResumeSpec
+from bertpar.states import RunBatch, RunState, SweepStatus
 from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow
 from tests.workflows.conftest import (
     SNAPSHOT,

@@ -8,7 +8,8 @@ import pytest
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import CHECKPOINT_SAVED, RunState, SweepStatus, TrainJob, TrainResult
+from bertpar.events import CHECKPOINT_SAVED, TrainJob, TrainResult
+from bertpar.states import RunState, SweepStatus
 from bertpar.workflows import TrainingWorkflow
 from tests.workflows.conftest import Script, checkpoint, running_sweep, save, trained, until
 

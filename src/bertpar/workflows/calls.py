@@ -22,10 +22,10 @@ with workflow.unsafe.imports_passed_through():
         PredictResult,
         SnapshotJob,
         SnapshotRef,
-        SweepOptions,
         TrainJob,
         TrainResult,
     )
+    from bertpar.states import SweepOptions
     from bertpar.workflows.failures import ONCE, PATIENT, describe_failure
 
 T = TypeVar("T")

@@ -12,19 +12,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import (
-        TERMINAL,
-        CloseRunJob,
-        Failure,
-        RunBatch,
-        RunRef,
-        RunState,
-        SnapshotJob,
-        SnapshotRef,
-        SweepState,
-        SweepStatus,
-        SweepSummary,
-    )
+    from bertpar.events import CloseRunJob, Failure, SnapshotJob, SnapshotRef
+    from bertpar.states import TERMINAL, RunBatch, RunRef, RunState, SweepState, SweepStatus, SweepSummary
     from bertpar.workflows import calls
     from bertpar.workflows.failures import cancel_requested, describe_failure, last_frame
     from bertpar.workflows.one_run import OneRun

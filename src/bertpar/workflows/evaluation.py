@@ -5,7 +5,8 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import EvaluateJob, EvaluateResult, EvaluationInput, SnapshotJob
+    from bertpar.events import EvaluateJob, EvaluateResult, SnapshotJob
+    from bertpar.states import EvaluationInput
     from bertpar.workflows import calls
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import InferenceInput, PredictResult, SnapshotJob
+    from bertpar.events import PredictResult, SnapshotJob
+    from bertpar.states import InferenceInput
     from bertpar.workflows import calls
 
 

@@ -12,17 +12,8 @@ from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.errors import CheckpointDamagedError
-    from bertpar.events import (
-        CloseRunJob,
-        EvaluateResult,
-        EvaluationInput,
-        EvaluationRecord,
-        RunRef,
-        SnapshotRef,
-        SweepOptions,
-        TrainingInput,
-        TrainingOutput,
-    )
+    from bertpar.events import CloseRunJob, EvaluateResult, EvaluationRecord, SnapshotRef
+    from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingOutput
     from bertpar.workflows.evaluation import EvaluationWorkflow
     from bertpar.workflows.failures import describe_failure
     from bertpar.workflows.records import closing_of_run, opening_of_run, run_name, training_id

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bertpar.events import TERMINAL, Failure, RunState
+from bertpar.events import Failure
+from bertpar.states import TERMINAL, RunState
 
 _MAX_ROWS = 50
 """Rows of the leaderboard: Temporal keeps it in the workflow task, so it must stay small."""

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bertpar.events import (
-    CloseRunJob,
-    EvaluationRecord,
-    OpenRunJob,
-    RunRef,
-    RunState,
-    SnapshotRef,
-    SweepOptions,
-    TrainingOutput,
-)
+from bertpar.events import CloseRunJob, EvaluationRecord, OpenRunJob, SnapshotRef
+from bertpar.states import RunRef, RunState, SweepOptions, TrainingOutput
 from bertpar.workflows.planning import rank
 
 

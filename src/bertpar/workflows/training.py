@@ -11,17 +11,14 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import (
         CHECKPOINT_SAVED,
-        Attempt,
         CheckpointRef,
         CheckpointSaved,
         Failure,
         SnapshotJob,
-        TrainingInput,
-        TrainingOutput,
-        TrainingStatus,
         TrainJob,
         TrainResult,
     )
+    from bertpar.states import Attempt, TrainingInput, TrainingOutput, TrainingStatus
     from bertpar.workflows import calls
     from bertpar.workflows.failures import RetryBudget, application_error_of, cancel_requested, describe_failure
     from bertpar.workflows.records import opening_of_run

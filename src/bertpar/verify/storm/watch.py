@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bertpar.events import TERMINAL, Attempt
 from bertpar.observe import RunView, SweepView
+from bertpar.states import TERMINAL, Attempt
 
 _SURVIVAL_SECONDS = 4.0
 """A step of the same attempt so long after a blow shows that the blow did not end it: heartbeats lag behind."""
