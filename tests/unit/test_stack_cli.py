@@ -104,3 +104,8 @@ def test_a_worker_without_a_cluster_says_what_to_set(tmp_path: Path, monkeypatch
     result = bertpar("worker", "eval", home=tmp_path)
     assert result.returncode == 2
     assert "TEMPORAL_ADDRESS" in result.stderr
+
+
+def test_no_command_is_described_by_half_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]

@@ -11,7 +11,7 @@ from bertpar.cli.sweeps import refuse_without_sweep, temporal_options, with_clie
 from bertpar.paths import Home
 
 
-@click.command()
+@click.command(short_help="Addresses of MLflow's and Temporal's pages.")
 @click.argument("sweep", required=False)
 @click.option("--open", "open_browser", is_flag=True, help="Open the pages in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as JSON.")

@@ -94,7 +94,7 @@ def down(timeout: float) -> None:
     click.echo("local stack stopped" if was_running else "no local stack was running")
 
 
-@click.command()
+@click.command(short_help="Work for a Temporal cluster until SIGTERM.")
 @click.argument("kind", type=click.Choice(["training", "eval"]))
 @click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS or the Temporal profile.")
 @click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'.")

@@ -60,7 +60,7 @@ def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable
     return asyncio.run(run())
 
 
-@click.command()
+@click.command(short_help="A sweep's runs, or the local stack.")
 @click.argument("sweep", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @temporal_options
@@ -123,7 +123,7 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
     return 0 if view.sweep.status == "completed" else 1
 
 
-@click.command()
+@click.command(short_help="Go on with a sweep that has paused.")
 @click.argument("sweep")
 @temporal_options
 def resume(sweep: str, **where: str | None) -> None:
@@ -147,7 +147,7 @@ def resume(sweep: str, **where: str | None) -> None:
     click.echo(f"{sweep}: goes on; `bertpar attach {sweep}` follows it")
 
 
-@click.command()
+@click.command(short_help="Stop a sweep; what is finished stays.")
 @click.argument("sweep")
 @temporal_options
 def cancel(sweep: str, **where: str | None) -> None:
@@ -178,7 +178,7 @@ def cancel(sweep: str, **where: str | None) -> None:
         click.echo(f"{sweep} has ended already: there is nothing to cancel")
 
 
-@click.command()
+@click.command(short_help="List the checkpoints of RUN (SWEEP/INDEX).")
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @temporal_options
@@ -198,7 +198,7 @@ def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
         click.echo(f"step {checkpoint.step:>7}  attempt {checkpoint.attempt}  {size:>10}  {checkpoint.key}  {metrics}")
 
 
-@click.command()
+@click.command(short_help="Predict texts with RUN (SWEEP/INDEX).")
 @click.argument("run")
 @click.option("--text", "texts", multiple=True, help="A text to predict; may be given several times.")
 @click.option("--text-pair", "pairs", multiple=True, help="The second text of each --text, for pair models.")

@@ -17,7 +17,7 @@ _MAX_LINES = 12
 """Differences shown of one run: after the first ones the others say nothing new."""
 
 
-@click.command()
+@click.command(short_help="Compare two sweeps' results, bit for bit.")
 @click.argument("sweep")
 @click.argument("other")
 @click.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
 
 
-@click.command()
+@click.command(short_help="Tell what happened to RUN (SWEEP/INDEX).")
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @temporal_options
