@@ -141,16 +141,24 @@ async def test_sweeps_are_listed_by_their_start_whatever_ended_last(
         await handle.result()
 
     async def ls(*options: str) -> str:
-        async with asyncio.timeout(20):
-            while True:  # what has ended is listed a moment later
-                assert await asyncio.to_thread(cli.run, ["ls", "--address", address, *options]) == 0
-                if "running" not in (printed := capsys.readouterr().out):
-                    return printed
+        assert await asyncio.to_thread(cli.run, ["ls", "-n", "3", "--address", address, *options]) == 0
+        return capsys.readouterr().out
 
-    listed = {sweep["sweep_id"]: sweep for sweep in json.loads(await ls("--json", "-n", "3"))}
-    assert list(listed) == [second.sweep_id, "to-be-cancelled", first.sweep_id]
-    assert [sweep["status"] for sweep in listed.values()] == ["completed", "cancelled", "completed"]
-    assert [sweep["runs"] for sweep in listed.values()] == [1, None, 2]
-    header, newest, *_ = (await ls("-n", "3")).splitlines()
+    async def settled() -> list[dict[str, object]]:
+        """Return the list once the server, which lists a moment later, has all three with their ends."""
+        ours = {first.sweep_id, second.sweep_id, "to-be-cancelled"}
+        async with asyncio.timeout(60):
+            while True:
+                sweeps: list[dict[str, object]] = json.loads(await ls("--json"))
+                ended = {sweep["sweep_id"] for sweep in sweeps if sweep["status"] != "running"}
+                if ended == ours:
+                    return sweeps
+                await asyncio.sleep(0.1)
+
+    sweeps = await settled()
+    assert [sweep["sweep_id"] for sweep in sweeps] == [second.sweep_id, "to-be-cancelled", first.sweep_id]
+    assert [sweep["status"] for sweep in sweeps] == ["completed", "cancelled", "completed"]
+    assert [sweep["runs"] for sweep in sweeps] == [1, None, 2]
+    header, newest, *_ = (await ls()).splitlines()
     assert header.split()[:4] == ["sweep", "status", "runs", "started"]
     assert newest.startswith(second.sweep_id)
