@@ -45,7 +45,7 @@ def run_refs(
     first_index: int,
     store: Store,
     code: str,
-    given: Set[str] = frozenset(),
+    given: Set[str],
 ) -> list[RunRef]:
     """Keep every run's specification in the store, and return the small references that travel.
 
