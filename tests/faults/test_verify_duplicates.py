@@ -31,7 +31,8 @@ async def launch():
         configs = [compose("config", o) for o in overrides]
     sweep, runs = compose_runs(configs, ["", ""], home())
     client = await connect(temporal_spec(), home())
-    refs = submit.run_refs("the-one", runs, overrides, 0, Store(sweep.store_root, home().cache), "code", {"experiment=smoke"})
+    store, given = Store(sweep.store_root, home().cache), {"experiment=smoke"}
+    refs = submit.run_refs("the-one", runs, overrides, 0, store, "code", given)
     options = submit.sweep_options(sweep, web_ui(sweep.temporal, home()), "code")
     await submit.submit_batch(client, "the-one", sweep.name, options, refs, final=True, say=print)
 
