@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from bertpar import faults
@@ -16,6 +15,8 @@ from bertpar.training.fence import Fence
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 _SECONDS_BETWEEN_LOOKS = 1.0
+_LONGEST_DELIVERY_SECONDS = 10.0
+"""So long the end of a training waits for a request that is under way."""
 
 
 class Outbox:
@@ -29,11 +30,13 @@ class Outbox:
         self._store = store
         self._fence = fence
         self._note = note
-        self._queue: queue.Queue[list[MetricRow]] = queue.Queue()
+        self._queue: queue.Queue[list[MetricRow] | None] = queue.Queue()
+        self._ending = threading.Event()
         self._lock = threading.Lock()
         self._undelivered: list[MetricRow] = []
         self._steps_may_repeat = job.attempt > 1
-        threading.Thread(target=self._deliver, name="outbox", daemon=True).start()
+        self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
+        self._thread.start()
 
     def post(self, rows: Sequence[MetricRow]) -> None:
         """Queue rows that a durable checkpoint holds."""
@@ -47,6 +50,12 @@ class Outbox:
         with self._lock:
             return list(self._undelivered)
 
+    def close(self) -> None:
+        """Deliver what is left if MLflow takes it now, and end: whoever delivers the rest must not meet this one."""
+        self._ending.set()
+        self._queue.put(None)
+        self._thread.join(_LONGEST_DELIVERY_SECONDS)
+
     def expect_repeated_steps(self) -> None:
         """Be told that steps are made again whose rows MLflow may have already, under other times."""
         self._steps_may_repeat = True
@@ -54,36 +63,41 @@ class Outbox:
     def _deliver(self) -> None:
         try:
             mlflow_run_id = self._wait_until_opened()
-            while True:
-                rows = self._queue.get()
-                self._log_patiently(mlflow_run_id, rows)
+            while mlflow_run_id is not None and (rows := self._queue.get()) is not None:
+                if not self._log_patiently(mlflow_run_id, rows):
+                    return
                 faults.reach("metrics.logged")
                 with self._lock:
                     del self._undelivered[: len(rows)]
         except BertparError as error:  # the rows stay in the checkpoints; whoever closes the run tells of it
             self._note(f"metric rows are no longer delivered: {error}")
 
-    def _wait_until_opened(self) -> str:
+    def _wait_until_opened(self) -> str | None:
+        """Return the MLflow run's id; None if the end comes first."""
         while True:
             try:
                 if (opened := find_opened(self._store, self._job.run_id)) is not None:
                     return opened.run_id
             except StoreError as error:
                 self._note(f"metric rows wait for the store: {error}")
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if self._ending.wait(_SECONDS_BETWEEN_LOOKS):
+                return None
 
-    def _log_patiently(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> None:
+    def _log_patiently(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> bool:
+        """Return whether MLflow took the rows before the end came."""
         num_failures = 0
         while True:
             self._fence.check()
             try:
-                return self._log(mlflow_run_id, rows)
+                self._log(mlflow_run_id, rows)
+                return True
             except TrackingRefusedError:
                 raise
             except (TrackingError, StoreError) as error:
                 if num_failures == 0:
                     self._note(f"metric rows wait for MLflow: {error}")
-                time.sleep(_RETRY_SECONDS[min(num_failures, len(_RETRY_SECONDS) - 1)])
+                if self._ending.wait(_RETRY_SECONDS[min(num_failures, len(_RETRY_SECONDS) - 1)]):
+                    return False
                 num_failures += 1
 
     def _log(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> None:

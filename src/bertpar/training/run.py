@@ -64,6 +64,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
             damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
             if not damaged:
+                attempt.close()
                 break
             # the same steps make the same checkpoints again
             candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < min(damaged)]
@@ -107,6 +108,10 @@ class _Attempt:
         """Tell the worker's log now, and the user with the next progress."""
         self._notes.append(text)
         self._emit("note", text)
+
+    def close(self) -> None:
+        """Deliver what can be delivered now."""
+        self._outbox.close()
 
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
         """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
