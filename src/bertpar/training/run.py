@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytorch_lightning as pl
 from transformers.utils.logging import disable_progress_bar
@@ -53,8 +53,10 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     emit("progress", Progress(attempt=job.attempt, phase="starting"))
     spec = fetch_spec(store, job.spec_key)
     _configure_process(spec)
-    with hold_fence(store, job.run_id, job.attempt) as fence:
-        attempt = _Attempt(job, spec, store, fence, emit)
+    with (
+        hold_fence(store, job.run_id, job.attempt) as fence,
+        closing(_Attempt(job, spec, store, fence, emit)) as attempt,
+    ):
         candidates = find_checkpoints(store, job.run_id, job.resume_from)
         resumed_from = None
         while True:
@@ -64,7 +66,6 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
             damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
             if not damaged:
-                attempt.close()
                 break
             # the same steps make the same checkpoints again
             candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < min(damaged)]
