@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -58,6 +59,40 @@ def test_no_job_outlives_its_worker_not_even_a_stopped_one(tmp_path: Path, stopp
     assert job in started
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
+
+
+_PARENT = """
+import os, socket, subprocess, sys
+here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+command = [sys.executable, "-m", "bertpar.template", str(there.fileno()), str(os.getpid())]
+template = subprocess.Popen(command, pass_fds=[there.fileno()])
+print(template.pid, flush=True)
+template.wait()
+"""
+
+
+def test_a_template_that_is_stopped_dies_with_its_worker() -> None:
+    """A running one would leave when it sees the end of its socket; after its imports, seconds later."""
+    worker = subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    template = psutil.Process(int(worker.stdout.readline()))
+    try:
+        until(lambda: ignores_sigterm(template.pid))  # it does so once it has asked to die with the worker
+        template.suspend()
+        worker.kill()
+        worker.communicate()
+        _, alive = psutil.wait_procs([template], timeout=5)
+        assert not alive
+    finally:
+        for process in (worker, template):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def ignores_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() -> None:

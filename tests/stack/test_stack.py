@@ -139,7 +139,8 @@ def test_a_killed_service_is_started_again(home: Home, role: str) -> None:
 
 
 def test_a_killed_supervisor_takes_all_with_it_and_the_next_command_starts_anew(home: Home) -> None:
-    before = stack.ensure_up(home)
+    stack.down(home)
+    before = stack.ensure_up(home, slots=1)
     os.kill(before.pids["supervisor"], signal.SIGKILL)
     wait_for(lambda: processes_of(home) == [], "end of the services")
     assert stack.read(home) is None

@@ -117,7 +117,13 @@ class Lab:
             if isinstance(value, CheckpointSaved) and value.checkpoint.step == kill_at_step:
                 raise Killed
 
-        job = TrainJob(
+        job = self.job(spec, run_id, attempt=attempt, resume_from=resume_from)
+        return train(replace(job, **changes), self.store, emit)
+
+    def job(
+        self, spec: RunSpec, run_id: str, attempt: int = 1, resume_from: tuple[CheckpointRef, ...] = ()
+    ) -> TrainJob:
+        return TrainJob(
             store_root=self.store.root,
             run_id=run_id,
             spec_key=publish_spec(self.store, spec),
@@ -126,7 +132,6 @@ class Lab:
             resume_from=resume_from,
             tracking=self.tracking,
         )
-        return train(replace(job, **changes), self.store, emit)
 
     def train_with_kills(self, spec: RunSpec, run_id: str, kills: list[int]) -> TrainResult:
         """Train, dying after the checkpoint of each step in `kills`, each time going on from it."""

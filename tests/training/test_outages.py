@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ import pytest
 from mlflow import MlflowClient
 
 from bertpar import tracking
-from bertpar.checkpoints import waiting_rows
+from bertpar.checkpoints import find_checkpoints, waiting_rows
 from bertpar.errors import PreemptedError
-from bertpar.events import MetricRow, Progress
+from bertpar.events import CheckpointSaved, MetricRow, Progress
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
 from bertpar.training import callbacks
-from tests.training.conftest import SPEC, Killed, Lab, same_weights
+from bertpar.training.outbox import Outbox
+from bertpar.training.state import WEIGHTS_FILE
+from tests.e2e.conftest import until
+from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 from tests.training.test_resume import metric_rows
+
+MINIMAL_LOSS = replace(SPEC.checkpoint, monitor="val/loss", mode="min")
 
 
 class FullDisk(Store):
@@ -96,6 +102,42 @@ def test_rows_wait_while_the_server_is_away_through_kills_and_arrive_once(lab: L
     tracking.open_run(lab.opening(SPEC, "never-away"), lab.store)
     lab.train(SPEC, "never-away")
     assert metric_rows(lab, opened.run_id) == metric_rows(lab, lab.close(SPEC, "never-away").run_id)
+
+
+def test_rows_are_delivered_only_when_a_checkpoint_holds_them(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted: list[int] = []
+    post = Outbox.post
+
+    def post_what_is_durable(self: Outbox, rows: Sequence[MetricRow]) -> None:
+        posted.extend(row.step for row in rows)
+        if rows:
+            assert rows[-1].step <= find_checkpoints(lab.store, "durable-rows")[0].step
+        post(self, rows)
+
+    monkeypatch.setattr(Outbox, "post", post_what_is_durable)
+    lab.train(SPEC, "durable-rows")
+    assert max(posted) == 14
+
+
+def test_a_first_attempt_that_falls_back_logs_no_row_twice(lab: Lab) -> None:
+    """The best checkpoint is damaged while training goes on: at the end, its steps are made again."""
+    spec = replace(with_trainer(SPEC, validate_every_n_steps=2), checkpoint=MINIMAL_LOSS)
+    opened = tracking.open_run(lab.opening(spec, "back"), lab.store)
+    best = lab.train(spec, "back-whole").best.step
+    client = MlflowClient(tracking_uri=lab.tracking.uri)
+    damaged: list[int] = []
+
+    def damage_the_best(kind: str, value: Any) -> None:
+        if isinstance(value, CheckpointSaved) and value.checkpoint.step == 12 and not damaged:
+            until(lambda: [m for m in client.get_metric_history(opened.run_id, "val/loss") if m.step > best])
+            damaged.append(best)
+            weights = Path(lab.store.root) / lab.saved("back", best).key / WEIGHTS_FILE
+            weights.write_bytes(weights.read_bytes()[:-1])
+
+    assert lab.train(spec, "back", also=damage_the_best).best.step == best
+    assert damaged
+    rows = [row[:2] for row in metric_rows(lab, lab.close(spec, "back").run_id)]
+    assert len(set(rows)) == len(rows)
 
 
 def test_a_step_that_is_made_again_is_no_second_row_and_other_bits_are_an_alarm(lab: Lab) -> None:

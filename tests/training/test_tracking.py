@@ -177,6 +177,23 @@ def test_of_two_runs_that_a_lost_answer_made_the_earliest_stays(bench: Bench) ->
     assert bench.client.get_run(later.info.run_id).info.lifecycle_stage == "deleted"
 
 
+def test_a_run_that_appears_later_does_not_replace_the_one_in_the_store(bench: Bench) -> None:
+    first = bench.open("late twin")
+    twin = bench.client.create_run(first.experiment_id, start_time=1000, tags={"bertpar.id": "late twin"})
+    assert bench.open("late twin") == first  # whatever the other one says of its start
+    assert bench.client.get_run(twin.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_whoever_opens_a_run_waits_until_nobody_else_opens_one(bench: Bench) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with bench.store.only_one("mlflow"):
+            opening = pool.submit(bench.open, "in turn")
+            with pytest.raises(TimeoutError):
+                opening.result(timeout=1)
+            assert bench.runs_of("in turn") == []
+        assert opening.result(timeout=30).run_id == bench.runs_of("in turn")[0].info.run_id
+
+
 _OPEN_WHEN_TOLD = """
 import sys
 from bertpar import tracking

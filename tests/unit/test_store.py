@@ -284,6 +284,32 @@ def test_a_damaged_remote_bundle_is_set_aside_and_replaced(remote: Store, tmp_pa
     assert (elsewhere.fetch("a/b") / "x.txt").read_text() == "hello"
 
 
+def test_an_upload_that_is_cut_short_commits_nothing(remote: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    put_file = MemoryFileSystem.put_file
+    num_left = 2
+
+    def put_two_files(self: MemoryFileSystem, *arguments: object, **options: object) -> None:
+        nonlocal num_left
+        if not num_left:
+            raise ConnectionError("gone")
+        num_left -= 1
+        put_file(self, *arguments, **options)
+
+    def fill(folder: Path) -> None:
+        write(folder / "one.txt", "1")
+        write(folder / "two.txt", "2")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put_two_files)
+    with pytest.raises(StoreError, match="gone"):
+        remote.publish("a/b", fill)
+    assert remote.find("a/b") is None
+    num_left = 3
+    remote.publish("a/b", fill)
+    assert remote.list("a") == ["a/b"]
+
+
 def test_a_remote_store_without_a_driver_is_an_error_of_the_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"store\.root=nowhere://x"):
         Store("nowhere://x", tmp_path).find("a/b")
