@@ -80,7 +80,7 @@ def test_a_template_that_is_stopped_dies_with_its_worker() -> None:
         until(lambda: ignores_sigterm(template.pid))  # it does so once it has asked to die with the worker
         template.suspend()
         worker.kill()
-        worker.communicate()
+        worker.wait()
         _, alive = psutil.wait_procs([template], timeout=5)
         assert not alive
     finally:

@@ -13,9 +13,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import psutil
 
 from tests.mutations.protection import Protection
 from tests.mutations.protections import PROTECTIONS
@@ -98,6 +101,7 @@ def _try_without(folder: Path, protection: Protection) -> Outcome:
         is_red, said = done.returncode == _TESTS_FAILED and failure is not None, failure or _last_line(done.stdout)
     except subprocess.TimeoutExpired:
         is_red, said = True, f"the tests do not end within {_LIMIT_SECONDS:.0f} s"
+    _kill_leftovers(tree)
     shutil.rmtree(tree, ignore_errors=True)
     return Outcome(name=protection.name, is_red=is_red, said=said, seconds=time.monotonic() - started)
 
@@ -122,6 +126,14 @@ def _run_tests(tree: Path, tests: Sequence[str], *, limit_seconds: float) -> sub
     return subprocess.run(
         command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=limit_seconds, check=False
     )
+
+
+def _kill_leftovers(tree: Path) -> None:
+    """Kill what was started with the tree's source and still lives, as it may without the protection."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(tree / "src") in process.environ().get("PYTHONPATH", "").split(os.pathsep):
+                process.kill()
 
 
 def _environment(tree: Path) -> dict[str, str]:

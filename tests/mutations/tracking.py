@@ -78,8 +78,8 @@ TRACKING = (
         name="the store knows which MLflow run it is",
         protects="A second run that appears later does not take the place of the one that has the rows.",
         file="tracking/runs.py",
-        code="find_opened(store, job.identity) or _find_or_create(client, experiment_id, job, store)",
-        instead="_find_or_create(client, experiment_id, job, store)",
+        code="return MlflowRun(**bundle.meta) if bundle is not None else None",
+        instead="return None",
         tests=tests_of(_TRACKING, "a_run_that_appears_later_does_not_replace_the_one_in_the_store"),
     ),
     Protection(

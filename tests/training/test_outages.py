@@ -65,7 +65,7 @@ def test_a_training_waits_for_space_in_place_and_says_so(full: Lab) -> None:
 
 def test_a_training_that_waits_for_space_leaves_when_asked(full: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(full.store, FullDisk)
-    full.store.num_refusals = 10**9
+    full.store.num_refusals = 100
     recorders: list[callbacks.RunRecorder] = []
     start = callbacks.RunRecorder.on_train_start
 
