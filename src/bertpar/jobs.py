@@ -1,7 +1,7 @@
-"""A job process: `python -m bertpar.jobs KIND JOB_FILE EVENTS_FD PARENT_PID`.
+"""What a job process does, from its job to its last event.
 
-The only process that imports torch, transformers, datasets and Lightning. It reads its job from a file and writes
-events to the given descriptor: libraries print to standard output as they like.
+The only process that imports torch, transformers, datasets and Lightning. It reads its job from one descriptor and
+writes events to another: libraries print to standard output as they like.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bertpar.codec import fetch_spec, from_json
 from bertpar.errors import failure_of
@@ -68,12 +67,12 @@ def run(kind: str, job: Any, emit: Emit) -> Any:
     return function(job, Store(job.store_root, home().cache), emit)
 
 
-def main(argv: list[str]) -> None:
-    kind, job_file, events_fd, parent_pid = argv
-    die_with(int(parent_pid))
+def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
+    """Be the job process: forked by the template, dead with it."""
+    die_with(parent_pid)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on GPUs do not repeat
-    events = os.fdopen(int(events_fd), "w", encoding="utf-8")
+    events = os.fdopen(events_fd, "w", encoding="utf-8")
 
     writing = threading.Lock()
 
@@ -86,7 +85,8 @@ def main(argv: list[str]) -> None:
     threading.Thread(target=_tick, args=(emit,), name="tick", daemon=True).start()
 
     job_class, _ = KINDS[kind]
-    job = from_json(job_class, Path(job_file).read_bytes())
+    with os.fdopen(job_fd, "rb") as job_file:
+        job = from_json(job_class, job_file.read())
     try:
         emit("result", run(kind, job, emit))
     except Exception as error:
@@ -110,7 +110,3 @@ def die_with(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         if os.getppid() != parent_pid:  # it died before the call
             os._exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

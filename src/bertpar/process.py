@@ -1,4 +1,4 @@
-"""The one door to a job process: a job goes in as a file, events come out as JSON lines.
+"""The one door to a job process: a job goes in as JSON, events come out as JSON lines.
 
 A job runs in a process of its own, so that an out-of-memory kill or a crash in native code is just a failure, and so
 that the worker stays small. Processes are forks of a warm template (template.py), of which a worker has one; nobody
@@ -116,19 +116,19 @@ class JobStarter:
                 task.add_done_callback(self._tasks.discard)
             return self._connection
 
-    async def start(self, kind: str, job_file: Path, events_fd: int, log_file: Path) -> JobProcess:
-        """Fork a process for the job; it writes its events to `events_fd`."""
+    async def start(self, kind: str, job_fd: int, events_fd: int, log_file: Path) -> JobProcess:
+        """Fork a process for the job; it reads the job from `job_fd` and writes its events to `events_fd`."""
         connection = await self.warm_up()
         self._next_id += 1
         number = self._next_id
         loop = asyncio.get_running_loop()
         self._pids[number], self._exit_codes[number] = loop.create_future(), loop.create_future()
-        request = {"id": number, "kind": kind, "job_file": str(job_file), "log_file": str(log_file)}
+        request = {"id": number, "kind": kind, "log_file": str(log_file)}
         if self._all_devices:
             in_use = list(self._devices.values())
             self._devices[number] = request["device"] = min(self._all_devices, key=in_use.count)
         try:
-            socket.send_fds(connection, [json.dumps(request).encode()], [events_fd])
+            socket.send_fds(connection, [json.dumps(request).encode()], [job_fd, events_fd])
         except (BrokenPipeError, ConnectionResetError) as error:
             self._forget(connection)
             raise ProcessDiedError(f"the template of job processes is gone: {error}") from error
@@ -190,24 +190,24 @@ async def run_job(
         ProcessDiedError: the process ended without a result.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bertpar-job-") as folder:
-        job_file = Path(folder) / "job.json"
-        job_file.write_text(to_json(job), encoding="utf-8")
-        read_end, write_end = os.pipe()
-        try:
-            process = await starter.start(kind, job_file, write_end, log_file)
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        asking = asyncio.create_task(_ask_to_leave(process, stop_asked)) if stop_asked else None
-        try:
-            return await _relay(process, read_end, on_event, log_file)
-        finally:
-            if asking is not None:
-                asking.cancel()
-            await process.stop()
+    read_end, write_end = os.pipe()
+    try:
+        with tempfile.TemporaryFile() as job_file:  # it has no name, so whoever is killed leaves none behind
+            job_file.write(to_json(job).encode())
+            job_file.seek(0)
+            process = await starter.start(kind, job_file.fileno(), write_end, log_file)
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    asking = asyncio.create_task(_ask_to_leave(process, stop_asked)) if stop_asked else None
+    try:
+        return await _relay(process, read_end, on_event, log_file)
+    finally:
+        if asking is not None:
+            asking.cancel()
+        await process.stop()
 
 
 async def _ask_to_leave(process: JobProcess, stop_asked: Callable[[], Awaitable[None]]) -> None:

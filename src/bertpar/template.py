@@ -4,9 +4,9 @@ It imports once what every job needs, about seven seconds of CPU time, and then 
 starts at once and shares the imported pages. It stays fit to be forked: no torch operation, no accelerator, no client
 of Temporal, no thread.
 
-Messages over the socket are one JSON object each: `{"id", "kind", "job_file", "log_file"}`, with `device` where there
-are GPUs, and the descriptor for events come in; `{"id", "pid"}` and, when the process has ended, `{"id", "exit_code"}`
-go out.
+Messages over the socket are one JSON object each: `{"id", "kind", "log_file"}`, with `device` where there are GPUs, and
+the descriptors of the job and for events come in; `{"id", "pid"}` and, when the process has ended,
+`{"id", "exit_code"}` go out.
 """
 
 from __future__ import annotations
@@ -65,21 +65,22 @@ class Template:
                     return
 
     def _accept(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(self._connection, _MESSAGE_BYTES, 2)
         if not message:
             return False
         request = json.loads(message)
-        (events_fd,) = descriptors
+        job_fd, events_fd = descriptors
         template_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_job(request, events_fd, template_pid)
+            self._become_job(request, job_fd, events_fd, template_pid)
+        os.close(job_fd)
         os.close(events_fd)
         self._ids_by_pid[pid] = request["id"]
         self._send(id=request["id"], pid=pid)
         return True
 
-    def _become_job(self, request: dict[str, Any], events_fd: int, template_pid: int) -> NoReturn:
+    def _become_job(self, request: dict[str, Any], job_fd: int, events_fd: int, template_pid: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
@@ -91,7 +92,7 @@ class Template:
             log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            jobs.main([request["kind"], request["job_file"], str(events_fd), str(template_pid)])
+            jobs.main(request["kind"], job_fd, events_fd, template_pid)
         finally:
             os._exit(1)  # jobs.main has ended the process unless it could not even begin
 

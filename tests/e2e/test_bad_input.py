@@ -233,10 +233,13 @@ def interrupted_sweeps(user: User) -> list[dict[str, str]]:
 
 
 def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user: User) -> None:
-    slow = ("experiment=smoke", "trainer.max_epochs=25", "trainer.batch_size=4")
-    client = user.start_training(*slow, "sweep.name=interrupted")
+    client = user.start_training("experiment=smoke", "trainer.max_epochs=200", "sweep.name=interrupted")
     sweep = str(until(lambda: interrupted_sweeps(user))[0]["sweep_id"])
-    until(lambda: user.json("status", sweep)["runs"][0]["step"] > 0)
+
+    def step() -> int:
+        return int(user.json("status", sweep)["runs"][0]["step"])
+
+    until(lambda: step() > 0)
     client.send_signal(signal.SIGINT)
     printed, _ = client.communicate(timeout=30)
     assert client.returncode == 130
@@ -251,7 +254,10 @@ def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user
     printed, _ = attached.communicate(timeout=30)
     assert attached.returncode == 130
     assert "interrupted: the sweep goes on." in printed
-    assert f"sweep {sweep} completed" in user.bertpar("attach", sweep).stdout
+    reached = step()
+    until(lambda: step() > reached)
+    user.bertpar("cancel", sweep)
+    assert f"sweep {sweep} cancelled" in user.bertpar("attach", sweep, check=False).stdout
 
 
 def test_a_detached_sweep_is_cancelled_from_elsewhere(user: User) -> None:

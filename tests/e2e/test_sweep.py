@@ -14,7 +14,10 @@ from tests.e2e.conftest import User, until
 
 LEARNING_RATES = "lr=1e-3,3e-3"
 NAME = "killed"
-SLOW = ("experiment=smoke", "data.train_size=2000", "trainer.batch_size=8", "checkpoint.every_n_steps=10")
+SLOW = (
+    *("experiment=smoke", "data.train_size=1000", "trainer.batch_size=8", "checkpoint.every_n_steps=5"),
+    "temporal.heartbeat_timeout=5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def test_a_killed_worker_costs_no_run(user: User, killed_sweep: tuple[str, int])
     assert (status["sweep_id"], status["status"]) == (sweep, "completed")
     assert [run["status"] for run in status["runs"]] == ["completed", "completed"]
     assert [run["index"] for run in status["runs"]] == [0, 1]
-    assert all(run["step"] == run["total_steps"] == 250 for run in status["runs"])
+    assert all(run["step"] == run["total_steps"] == 125 for run in status["runs"])
     assert all({"val/accuracy", "test/accuracy", "test/mcc"} <= run["metrics"].keys() for run in status["runs"])
     assert max(run["attempt"] for run in status["runs"]) == 2
 
@@ -59,7 +62,7 @@ def test_history_shows_the_attempt_its_cause_and_where_it_resumed(user: User, ki
     assert attempts[0]["cause"]["error_type"] == "WorkerLostError"
     assert attempts[1]["resumed_from_step"] > 0
     checkpoints = json.loads(user.temporal(*query, "--type", "checkpoints"))["queryResult"][0]
-    assert max(c["step"] for c in checkpoints) == 250
+    assert max(c["step"] for c in checkpoints) == 125
     history = user.temporal("workflow", "show", "-w", f"{sweep}/{index}/train", "--output", "json")
     assert history.count('"checkpoint_saved"') >= 25
 
@@ -77,7 +80,7 @@ def test_workflows_are_on_their_queues(user: User, killed_sweep: tuple[str, int]
 def test_the_snapshot_was_made_once(user: User, killed_sweep: tuple[str, int]) -> None:
     manifests = (user.home / "store" / "snapshots").glob("*/manifest.json")
     sizes = [json.loads(m.read_text())["meta"]["num_examples"]["train"] for m in manifests]
-    assert sizes.count(2000) == 1
+    assert sizes.count(1000) == 1
     sweep, _ = killed_sweep
     assert user.temporal("workflow", "show", "-w", sweep, "--output", "json").count('"name": "make_snapshot"') == 1
 
@@ -96,7 +99,7 @@ def test_mlflow_has_one_honest_run_each(user: User, killed_sweep: tuple[str, int
     assert {run.data.tags["sweep.lr"] for run in children} == {"0.001", "0.003"}
     for run in children:
         losses = client.get_metric_history(run.info.run_id, "train/loss")
-        assert [m.step for m in sorted(losses, key=lambda m: m.step)] == list(range(5, 251, 5))
+        assert [m.step for m in sorted(losses, key=lambda m: m.step)] == list(range(5, 126, 5))
         assert len(client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
         assert len(run.inputs.dataset_inputs) == 1
 

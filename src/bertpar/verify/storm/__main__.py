@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import os
@@ -38,7 +39,7 @@ _FOREIGN = ("TEMPORAL_", "BERTPAR_", "MLFLOW_")
 @click.argument("overrides", nargs=-1)
 @click.option("--seed", type=click.IntRange(min=0), required=True, help="Decides which kills come when.")
 @click.option("--kills", type=click.IntRange(min=1), required=True, help="In total, spread over the sweeps.")
-@click.option("--sweeps", "num_sweeps", type=click.IntRange(min=1), help="How many. Default: one for 20 kills.")
+@click.option("--sweeps", "num_sweeps", type=click.IntRange(min=1), help="At least so many. Default: one for 20 kills.")
 @click.option("--first", type=click.IntRange(min=1), default=1, help="Number of the first sweep: to repeat one.")
 @click.option("--configuration", type=click.Choice(get_args(Configuration)), default="tiny", show_default=True)
 @click.option("--home", "folder", type=click.Path(path_type=Path), help="Work here and leave it. Default: temporary.")
@@ -123,9 +124,12 @@ async def _storm(
         click.echo(f"{undisturbed.sweep_id}: undisturbed, {undisturbed.status} in {undisturbed.seconds:.0f} s")
         if undisturbed.status != "completed":
             raise BertparError(f"the undisturbed sweep did not complete: see {home.logs}")
-        for number in range(first, first + num_sweeps):
-            num_left, num_sweeps_left = num_kills - sum(j.fire.num_blows for j in judged), first + num_sweeps - number
-            share = math.ceil(max(0, num_left) / num_sweeps_left)  # a sweep may end before its share has hit
+        for number in itertools.count(first):
+            num_left = max(0, num_kills - sum(one.fire.num_blows for one in judged))
+            num_sweeps_left = num_sweeps - len(judged)
+            if not num_left and num_sweeps_left <= 0:
+                break
+            share = math.ceil(num_left / max(1, num_sweeps_left))  # a sweep may end before its share has hit
             fire = Fire(home, sweeps, plan_sweep(seed, number), server, share)
             one = await asyncio.to_thread(_judge, await fire.run(deadline_seconds), undisturbed, reference)
             judged.append(one)
