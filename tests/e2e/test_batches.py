@@ -27,7 +27,7 @@ def test_a_value_given_once_is_not_taken_for_swept(user: User) -> None:
 
 
 def test_a_sweep_whose_sweeper_is_interrupted_ends_with_the_runs_that_it_has(user: User) -> None:
-    client = user.start_training(*BATCHES_OF_ONE, "trainer.max_epochs=20", "sweep.name=half")
+    client = user.start_training(*BATCHES_OF_ONE, "trainer.max_epochs=10", "sweep.name=half")
     sweep = str(until(lambda: [s for s in user.json("ls") if s["sweep_id"].startswith("half")])[0]["sweep_id"])
     until(lambda: user.json("status", sweep)["runs"][0]["step"] > 0)
     client.send_signal(signal.SIGINT)

@@ -67,22 +67,15 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_sweep_runs_on_the_users_own_workers(cluster: Cluster) -> None:
-    cluster.work("eval")
-    cluster.work("training", "--slots", "1")
-    cluster.train("lr=1e-3,3e-3")
+def test_a_sweep_runs_on_the_users_own_workers_and_queues(cluster: Cluster) -> None:
+    cluster.work("eval", "--queue", "my-eval")
+    cluster.work("training", "--queue", "my-gpus", "--slots", "1")
+    cluster.train("lr=1e-3,3e-3", "temporal.training_queue=my-gpus", "temporal.eval_queue=my-eval")
     status = cluster.newest_status()
     assert status["status"] == "completed"
     assert not (cluster.user.home / "stack.json").exists()
     assert not (cluster.user.home / "temporal.db").exists()
-
-
-def test_queues_have_the_users_own_names(cluster: Cluster) -> None:
-    cluster.work("eval", "--queue", "my-eval")
-    cluster.work("training", "--queue", "my-gpus", "--slots", "1")
-    cluster.train("temporal.training_queue=my-gpus", "temporal.eval_queue=my-eval")
-    assert cluster.newest_status()["status"] == "completed"
     listed = cluster.user.run(
         str(BIN / "temporal"), "workflow", "list", "--address", cluster.address, "--query", "TaskQueue='my-eval'"
     )
-    assert listed.stdout.count("Completed") == 3
+    assert listed.stdout.count("Completed") == 5

@@ -62,7 +62,7 @@ def cut_off(user: User, seconds: float) -> None:
 
 
 def test_after_everything_was_killed_status_alone_brings_an_unfinished_sweep_to_its_end(user: User) -> None:
-    client, sweep = start(user, "all-killed")
+    client, sweep = start(user, "all-killed", "temporal.heartbeat_timeout=3")
     client.kill()
     client.wait()
     kill_everything(user)
@@ -80,7 +80,7 @@ def test_after_everything_was_killed_status_alone_brings_an_unfinished_sweep_to_
 
 
 def test_a_client_that_follows_brings_back_what_was_killed_and_follows_to_the_end(user: User) -> None:
-    client, sweep = start(user, "followed")
+    client, sweep = start(user, "followed", "temporal.heartbeat_timeout=3")
     kill_everything(user)
     output, _ = client.communicate(timeout=240)
     assert client.returncode == 0, output

@@ -144,7 +144,7 @@ def test_a_configuration_that_cannot_be_exact_is_refused_before_anything_starts(
 
 def test_a_sweep_of_four_under_twenty_kills_ends_unattended_with_identical_results(tmp_path: Path) -> None:
     numbers = tmp_path / "storm.json"
-    done = storm("--seed", "5", "--kills", "20", "--home", str(tmp_path), "--json", str(numbers))
+    done = storm("--seed", "228", "--kills", "20", "--home", str(tmp_path), "--json", str(numbers))
     assert done.returncode == 0, done.stdout + done.stderr
     sweeps = json.loads(numbers.read_text())["sweeps"]
     assert {(sweep["status"], *sweep["problems"]) for sweep in sweeps} == {("completed",)}
