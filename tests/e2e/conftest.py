@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from bertpar import faults
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -28,7 +30,12 @@ class User:
     @property
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "BERTPAR_", "MLFLOW_"))}
-        return {**clean, "BERTPAR_HOME": str(self.home)}
+        return {**clean, "BERTPAR_HOME": str(self.home), faults.VARIABLE: str(self.home / "orders")}
+
+    def order(self, point: str, action: str) -> None:
+        """Have the next process that reaches the named point die or stop."""
+        (self.home / "orders").mkdir(exist_ok=True)
+        faults.order(self.home / "orders", point, action)
 
     def run(self, *command: str, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

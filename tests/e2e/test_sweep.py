@@ -26,6 +26,7 @@ def killed_sweep(user: User) -> tuple[str, int]:
 
     Returns its id and the client's exit code.
     """
+    user.order("evaluation.before_write", "stop")  # so that the first evaluation waits to be killed
     client = user.start_training(*SLOW, LEARNING_RATES, f"sweep.name={NAME}")
     sweep = until(lambda: (user.home / "stack.json").exists() and _sweep_of(user))
     until(lambda: any(run["checkpoints"] for run in user.json("status", sweep)["runs"]))
