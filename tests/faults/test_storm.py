@@ -23,7 +23,7 @@ from bertpar.verify.storm.plan import (
     TRAINING_POINTS,
     plan_sweep,
 )
-from bertpar.verify.storm.watch import Watch
+from bertpar.verify.storm.watch import Recovery, Watch
 
 RUN = RunRef(
     run_id="sweep/0",
@@ -99,19 +99,19 @@ def test_mlflow_is_hit_only_where_the_storm_has_a_server_of_it() -> None:
 def test_recovery_is_from_the_last_blow_to_the_next_step_of_a_new_attempt() -> None:
     watch = Watch()
     watch.see(seen(1, 10), now=0.0)
-    watch.hit(1.0)
-    watch.hit(2.0)
+    watch.hit("kill job", 1.0)
+    watch.hit("kill all", 2.0)
     watch.see(seen(1, 11), now=2.5)  # a heartbeat from before the blow
     watch.see(seen(2, 8, resumed_from=8), now=5.0)  # it has resumed, and made no step yet
     assert (watch.recoveries, watch.is_waiting()) == ([], True)
     watch.see(seen(2, 9, resumed_from=8), now=6.0)
-    assert (watch.recoveries, watch.is_waiting()) == ([4.0], False)
+    assert (watch.recoveries, watch.is_waiting()) == ([Recovery(blow="kill all", seconds=4.0)], False)
 
 
 def test_a_blow_that_ends_no_attempt_is_no_recovery() -> None:
     watch = Watch()
     watch.see(seen(1, 10), now=0.0)
-    watch.hit(1.0)
+    watch.hit("kill job", 1.0)
     watch.see(seen(1, 12), now=4.0)
     assert watch.is_waiting()
     watch.see(seen(1, 20), now=6.0)

@@ -134,12 +134,13 @@ async def _storm(
             one = await asyncio.to_thread(_judge, await fire.run(deadline_seconds), undisturbed, reference)
             judged.append(one)
             click.echo(one.line())
+            if json_file is not None:
+                sweeps_so_far = [each.as_json() for each in judged]
+                _write(json_file, {"seed": seed, "configuration": configuration, "sweeps": sweeps_so_far})
             if not one.problems:
                 fire.forget()
     finally:
         server.stop()
-        if json_file is not None:
-            _write(json_file, {"seed": seed, "configuration": configuration, "sweeps": [j.as_json() for j in judged]})
     click.echo(f"\n{totals(judged)}")
     return int(any(one.problems for one in judged))
 

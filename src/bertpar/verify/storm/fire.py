@@ -28,7 +28,7 @@ from bertpar.verify.storm.plan import Action, SweepPlan, Target
 from bertpar.verify.storm.sweeps import Sweeps
 from bertpar.verify.storm.targets import Targets, send
 from bertpar.verify.storm.tracking import MlflowServer
-from bertpar.verify.storm.watch import Watch
+from bertpar.verify.storm.watch import Recovery, Watch
 from bertpar.verify.sweeps import Place
 from bertpar.workflows.training import TrainingWorkflow
 
@@ -54,8 +54,7 @@ class UnderFire:
     """Every blow that hit: seconds since the start, and its name."""
     attempts: int = 0
     lost_steps: list[int] = field(default_factory=list)
-    recoveries: list[float] = field(default_factory=list)
-    """Seconds from a blow that ended an attempt to the run's next training step."""
+    recoveries: list[Recovery] = field(default_factory=list)
     seconds: float = 0.0
     prediction: str = ""
     """What `bertpar predict` printed in the end."""
@@ -187,7 +186,7 @@ class Fire:
             return False
         if action.how == "stop":
             self._do_later(self._wake(pids, action.outage_seconds))
-        self._hit(action.name, trains=action.target in _HITS_TRAINING and action.how == "kill")
+        self._hit(action.name, trains=action.target in _HITS_TRAINING)
         return True
 
     async def _order(self, point: str, arrivals: int) -> bool:
@@ -224,7 +223,7 @@ class Fire:
         with (self._home.logs / f"{self._name}.log").open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {seconds:8.2f} s  {name}\n")
         if trains:
-            self._watch.hit(time.monotonic())
+            self._watch.hit(name, time.monotonic())
 
     def _count_obeyed(self) -> None:
         """Count the orders that processes have died of since the last look."""

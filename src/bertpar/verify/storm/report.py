@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from bertpar.verify.storm.fire import UnderFire
+from bertpar.verify.storm.watch import Recovery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Judged:
             f"{fire.num_blows} kills in {fire.seconds:.0f} s",
             f"{fire.attempts} attempts",
             f"{sum(fire.lost_steps)} steps lost",
-            _recovery(fire.recoveries),
+            f"recovery {_recovery(fire.recoveries)}",
             verdict,
         )
         return "\n".join([f"{fire.sweep_id}: {'; '.join(facts)} ({kinds})", *(f"  {p}" for p in self.problems)])
@@ -45,7 +46,7 @@ def totals(judged: Sequence[Judged]) -> str:
     """Return the Markdown table of a whole storm."""
     fires = [one.fire for one in judged]
     blows = Counter(name for fire in fires for _, name in fire.log)
-    recoveries = [seconds for fire in fires for seconds in fire.recoveries]
+    recoveries = [recovery for fire in fires for recovery in fire.recoveries]
     lost = [steps for fire in fires for steps in fire.lost_steps]
     rows = [
         ("sweeps", f"{len(judged)}, {sum(fire.status == 'completed' for fire in fires)} completed unattended"),
@@ -57,13 +58,20 @@ def totals(judged: Sequence[Judged]) -> str:
         ("kill to next training step", _recovery(recoveries)),
     ]
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    lines += ["", "| blow | times |", "|---|--:|", *(f"| {name} | {count} |" for name, count in sorted(blows.items()))]
+    lines += ["", "| blow | times | to the next training step |", "|---|--:|---|"]
+    for name, count in sorted(blows.items()):
+        own = [recovery for recovery in recoveries if recovery.blow == name]
+        lines.append(f"| {name} | {count} | {_spread([one.seconds for one in own]) if own else ''} |")
     return "\n".join(lines)
 
 
-def _recovery(seconds: Sequence[float]) -> str:
-    if not seconds:
-        return "no recovery measured"
+def _recovery(recoveries: Sequence[Recovery]) -> str:
+    """Return how long runs stood still after kills. SIGSTOP is not among them: it holds a run on purpose."""
+    killed = [recovery.seconds for recovery in recoveries if recovery.blow.startswith("kill")]
+    return _spread(killed) if killed else "not measured"
+
+
+def _spread(seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
     p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
-    return f"recovery {median(ordered):.1f} s, 95 % within {p95:.1f} s (of {len(ordered)})"
+    return f"median {median(ordered):.1f} s, 95 % within {p95:.1f} s (of {len(ordered)})"

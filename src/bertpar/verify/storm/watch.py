@@ -13,8 +13,19 @@ _SURVIVAL_SECONDS = 4.0
 """A step of the same attempt so long after a blow shows that the blow did not end it: heartbeats lag behind."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """One attempt that a blow ended."""
+
+    blow: str
+    """The name of the last blow that can have ended it."""
+    seconds: float
+    """From that blow to the run's next training step."""
+
+
 @dataclass(kw_only=True)
 class _Blow:
+    name: str
     at: float
     attempt: int
 
@@ -23,19 +34,18 @@ class _Blow:
 class Watch:
     """Recovery is the time from the last blow that ended a run's attempt to the run's next training step."""
 
-    recoveries: list[float] = field(default_factory=list)
-    """Seconds, of every attempt that was ended by a blow."""
+    recoveries: list[Recovery] = field(default_factory=list)
     _blows: dict[int, _Blow] = field(default_factory=dict)
     _runs: dict[int, RunView] = field(default_factory=dict)
     _reached: dict[tuple[int, int], int] = field(default_factory=dict)
     """The highest step that was seen, by run and attempt."""
 
-    def hit(self, now: float) -> None:
+    def hit(self, name: str, now: float) -> None:
         """Note a blow to whatever trains."""
         for index, run in self._runs.items():
             if run.status == "training" and run.progress is not None:
                 attempt = self._blows[index].attempt if index in self._blows else len(run.attempts)
-                self._blows[index] = _Blow(at=now, attempt=attempt)
+                self._blows[index] = _Blow(name=name, at=now, attempt=attempt)
 
     def is_waiting(self) -> bool:
         """Say whether a run has not yet made a step since its last blow, or nothing trains at all."""
@@ -55,7 +65,7 @@ class Watch:
                 continue
             if run.status in ("evaluating", "reporting", *TERMINAL) or self._steps_again(run, blow):
                 if run.state.attempt > blow.attempt:
-                    self.recoveries.append(now - blow.at)
+                    self.recoveries.append(Recovery(blow=blow.name, seconds=now - blow.at))
                 del self._blows[index]
             elif self._went_on(run, before, blow, now):
                 del self._blows[index]
