@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -67,6 +68,10 @@ def seen(attempt: int, step: int, *, resumed_from: int = 0, status: str = "train
     return SweepView(sweep=SWEEP, runs=(RunView(state=state, status=status, attempts=attempts, progress=progress),))
 
 
+def replace_progress(view: SweepView, progress: Progress | None) -> SweepView:
+    return replace(view, runs=tuple(replace(run, progress=progress) for run in view.runs))
+
+
 def test_the_same_seed_strikes_alike_and_another_one_otherwise() -> None:
     def blows(seed: int, number: int) -> list[object]:
         return list(itertools.islice(plan_sweep(seed, number).actions(), 50))
@@ -106,6 +111,16 @@ def test_recovery_is_from_the_last_blow_to_the_next_step_of_a_new_attempt() -> N
     assert (watch.recoveries, watch.is_waiting()) == ([], True)
     watch.see(seen(2, 9, resumed_from=8), now=6.0)
     assert (watch.recoveries, watch.is_waiting()) == ([Recovery(blow="kill all", seconds=4.0)], False)
+
+
+def test_a_blow_to_a_run_that_has_not_yet_recovered_counts_anew() -> None:
+    watch = Watch()
+    watch.see(seen(1, 10), now=0.0)
+    watch.hit("kill job", 1.0)
+    watch.see(replace_progress(seen(1, 10), None), now=2.0)  # its attempt has ended, and the next not begun
+    watch.hit("kill temporal", 5.0)
+    watch.see(seen(2, 9, resumed_from=8), now=8.0)
+    assert watch.recoveries == [Recovery(blow="kill temporal", seconds=3.0)]
 
 
 def test_a_blow_that_ends_no_attempt_is_no_recovery() -> None:

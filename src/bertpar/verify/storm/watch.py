@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from bertpar.observe import RunView, SweepView
@@ -23,7 +23,7 @@ class Recovery:
     """From that blow to the run's next training step."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Blow:
     name: str
     at: float
@@ -41,11 +41,12 @@ class Watch:
     """The highest step that was seen, by run and attempt."""
 
     def hit(self, name: str, now: float) -> None:
-        """Note a blow to whatever trains."""
+        """Note a blow to whatever trains, or is about to train again."""
         for index, run in self._runs.items():
-            if run.status == "training" and run.progress is not None:
-                attempt = self._blows[index].attempt if index in self._blows else len(run.attempts)
-                self._blows[index] = _Blow(name=name, at=now, attempt=attempt)
+            if index in self._blows:
+                self._blows[index] = replace(self._blows[index], name=name, at=now)
+            elif run.status == "training" and run.progress is not None:
+                self._blows[index] = _Blow(name=name, at=now, attempt=len(run.attempts))
 
     def is_waiting(self) -> bool:
         """Say whether a run has not yet made a step since its last blow, or nothing trains at all."""
