@@ -19,7 +19,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from bertpar import faults
+from bertpar import faults, stack
 from bertpar.client import connect, temporal_spec
 from bertpar.errors import BertparError, NotFoundError
 from bertpar.observe import SweepView, observe, query
@@ -37,7 +37,8 @@ _ORDER_PATIENCE_SECONDS = 6.0
 """How long the storm waits for a process to come to a named point before it strikes elsewhere."""
 _MERCY_SECONDS = 10.0
 """How long it waits for runs to recover before it strikes again."""
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = (3.0, 12.0)
+"""How long it waits for an answer of Temporal: at first, and at most, where even that was too short."""
 _HITS_TRAINING: frozenset[Target] = frozenset({"job", "template", "training_worker", "temporal", "supervisor", "all"})
 _TEXT = "A warm and funny film."
 
@@ -101,9 +102,10 @@ class Fire:
             await self._server.start()
         try:
             async with asyncio.TaskGroup() as group:  # an error in watching ends all
-                watching = group.create_task(self._keep_watching())
+                background = [group.create_task(work) for work in (self._keep_watching(), self._keep_healing())]
                 await self._from_start_to_end(deadline_seconds)
-                watching.cancel()
+                for task in background:
+                    task.cancel()
         finally:
             await self._leave_nothing()
         self.result.seconds = time.monotonic() - self._started
@@ -236,17 +238,24 @@ class Fire:
     # --- watching -------------------------------------------------------------------------------------------
 
     async def _keep_watching(self) -> None:
-        """Look at the sweep over and over; where Temporal does not answer, do what any command does: heal the stack."""
+        """Look at the sweep over and over."""
         client: Client | None = None
+        patience, longest = _ANSWER_SECONDS
         while True:
-            with suppress(BertparError, RPCError, TimeoutError):
-                try:
-                    async with asyncio.timeout(_ANSWER_SECONDS):
-                        client = client or await connect(temporal_spec(), self._home)
-                        await self._look(client)
-                except BaseException:
-                    client = None
-                    raise
+            try:
+                async with asyncio.timeout(patience):
+                    client = client or await connect(temporal_spec(), self._home)
+                    await self._look(client)
+                patience = _ANSWER_SECONDS[0]
+            except (BertparError, RPCError, TimeoutError):
+                client, patience = None, min(2 * patience, longest)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _keep_healing(self) -> None:
+        """Do what any command does first, and a client that is attached all the time: start a dead stack again."""
+        while True:
+            with suppress(BertparError):
+                await asyncio.to_thread(stack.heal, self._home)
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _look(self, client: Client) -> None:
