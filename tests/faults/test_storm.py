@@ -104,8 +104,8 @@ def test_mlflow_is_hit_only_where_the_storm_has_a_server_of_it() -> None:
 def test_recovery_is_from_the_last_blow_to_the_next_step_of_a_new_attempt() -> None:
     watch = Watch()
     watch.see(seen(1, 10), now=0.0)
-    watch.hit("kill job", 1.0)
-    watch.hit("kill all", 2.0)
+    watch.hit("kill job", 1.0, reach="one run")
+    watch.hit("kill all", 2.0, reach="every run")
     watch.see(seen(1, 11), now=2.5)  # a heartbeat from before the blow
     watch.see(seen(2, 8, resumed_from=8), now=5.0)  # it has resumed, and made no step yet
     assert (watch.recoveries, watch.is_waiting()) == ([], True)
@@ -116,9 +116,10 @@ def test_recovery_is_from_the_last_blow_to_the_next_step_of_a_new_attempt() -> N
 def test_a_blow_to_a_run_that_has_not_yet_recovered_counts_anew() -> None:
     watch = Watch()
     watch.see(seen(1, 10), now=0.0)
-    watch.hit("kill job", 1.0)
+    watch.hit("kill job", 1.0, reach="one run")
     watch.see(replace_progress(seen(1, 10), None), now=2.0)  # its attempt has ended, and the next not begun
-    watch.hit("kill temporal", 5.0)
+    watch.hit("kill temporal", 5.0, reach="every run")
+    watch.hit("kill job", 6.0, reach="one run")  # perhaps another run's
     watch.see(seen(2, 9, resumed_from=8), now=8.0)
     assert watch.recoveries == [Recovery(blow="kill temporal", seconds=3.0)]
 
@@ -126,7 +127,7 @@ def test_a_blow_to_a_run_that_has_not_yet_recovered_counts_anew() -> None:
 def test_a_blow_that_ends_no_attempt_is_no_recovery() -> None:
     watch = Watch()
     watch.see(seen(1, 10), now=0.0)
-    watch.hit("kill job", 1.0)
+    watch.hit("kill job", 1.0, reach="one run")
     watch.see(seen(1, 12), now=4.0)
     assert watch.is_waiting()
     watch.see(seen(1, 20), now=6.0)

@@ -24,11 +24,11 @@ from bertpar.client import connect, temporal_spec
 from bertpar.errors import BertparError, NotFoundError
 from bertpar.observe import SweepView, observe, query
 from bertpar.paths import Home
-from bertpar.verify.storm.plan import Action, SweepPlan, Target
+from bertpar.verify.storm.plan import TRAINING_POINTS, Action, SweepPlan, Target
 from bertpar.verify.storm.sweeps import Sweeps
 from bertpar.verify.storm.targets import Targets, send
 from bertpar.verify.storm.tracking import MlflowServer
-from bertpar.verify.storm.watch import Recovery, Watch
+from bertpar.verify.storm.watch import Reach, Recovery, Watch
 from bertpar.verify.sweeps import Place
 from bertpar.workflows.training import TrainingWorkflow
 
@@ -39,7 +39,15 @@ _MERCY_SECONDS = 10.0
 """How long it waits for runs to recover before it strikes again."""
 _ANSWER_SECONDS = (3.0, 12.0)
 """How long it waits for an answer of Temporal: at first, and at most, where even that was too short."""
-_HITS_TRAINING: frozenset[Target] = frozenset({"job", "template", "training_worker", "temporal", "supervisor", "all"})
+_REACH: dict[Target, Reach] = {
+    "job": "one run",
+    "template": "every run",
+    "training_worker": "every run",
+    "temporal": "every run",
+    "supervisor": "every run",
+    "all": "every run",
+}
+"""Who of the training runs can be held up by a blow."""
 _TEXT = "A warm and funny film."
 
 
@@ -188,7 +196,7 @@ class Fire:
             return False
         if action.how == "stop":
             self._do_later(self._wake(pids, action.outage_seconds))
-        self._hit(action.name, trains=action.target in _HITS_TRAINING)
+        self._hit(action.name, _REACH.get(action.target))
         return True
 
     async def _order(self, point: str, arrivals: int) -> bool:
@@ -203,7 +211,7 @@ class Fire:
         assert action.target is not None
         if self._server is None or not self._server.hit(action.target):
             return False
-        self._hit(action.name, trains=False)
+        self._hit(action.name, None)
         self._do_later(self._restart_mlflow(action.outage_seconds))
         return True
 
@@ -219,20 +227,20 @@ class Fire:
         finally:
             send(pids, signal.SIGCONT)
 
-    def _hit(self, name: str, *, trains: bool) -> None:
+    def _hit(self, name: str, reach: Reach | None) -> None:
         seconds = round(time.monotonic() - self._started, 2)
         self.result.log.append((seconds, name))
         with (self._home.logs / f"{self._name}.log").open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {seconds:8.2f} s  {name}\n")
-        if trains:
-            self._watch.hit(name, time.monotonic())
+        if reach is not None:
+            self._watch.hit(name, time.monotonic(), reach=reach)
 
     def _count_obeyed(self) -> None:
         """Count the orders that processes have died of since the last look."""
         for taken in self._orders.glob("taken-*"):
             if taken.name not in self._counted and taken.read_text(encoding="utf-8") == "kill":
                 point = taken.name.removeprefix("taken-").rpartition("-by-")[0].rpartition(".")[0]
-                self._hit(f"kill at {point}", trains=point.startswith(("checkpoint", "metrics", "step")))
+                self._hit(f"kill at {point}", "one run" if point in TRAINING_POINTS else None)
             self._counted.add(taken.name)
 
     # --- watching -------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 from bertpar.observe import RunView, SweepView
 from bertpar.states import TERMINAL, Attempt
+
+Reach = Literal["one run", "every run"]
 
 _SURVIVAL_SECONDS = 4.0
 """A step of the same attempt so long after a blow shows that the blow did not end it: heartbeats lag behind."""
@@ -18,7 +21,7 @@ class Recovery:
     """One attempt that a blow ended."""
 
     blow: str
-    """The name of the last blow that can have ended it."""
+    """The last one that hit all runs since, or else the first one that can have been the run's own."""
     seconds: float
     """From that blow to the run's next training step."""
 
@@ -40,11 +43,12 @@ class Watch:
     _reached: dict[tuple[int, int], int] = field(default_factory=dict)
     """The highest step that was seen, by run and attempt."""
 
-    def hit(self, name: str, now: float) -> None:
-        """Note a blow to whatever trains, or is about to train again."""
+    def hit(self, name: str, now: float, *, reach: Reach) -> None:
+        """Note a blow to what trains. One to a single run of unknown name starts no recovery anew."""
         for index, run in self._runs.items():
             if index in self._blows:
-                self._blows[index] = replace(self._blows[index], name=name, at=now)
+                if reach == "every run":
+                    self._blows[index] = replace(self._blows[index], name=name, at=now)
             elif run.status == "training" and run.progress is not None:
                 self._blows[index] = _Blow(name=name, at=now, attempt=len(run.attempts))
 
