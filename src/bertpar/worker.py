@@ -105,6 +105,10 @@ def make_worker(
         # events newer than itself; a kept workflow would react to them apart from later ones, which no replay
         # repeats (tests/workflows/test_lost_worker.py). Nor does any task then wait ten seconds for the killed one.
         max_cached_workflows=0,
+        # One workflow task at a time: of two for one workflow that keeps nothing, the SDK drops the second while it
+        # evicts the first. A query then waits for half a minute, a task for ten seconds
+        # (tests/workflows/test_many_questions.py). Replays hold Python's lock anyway.
+        max_concurrent_workflow_tasks=1,
         max_concurrent_activities=num_slots,
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
