@@ -56,7 +56,7 @@ class Store:
 
     def find(self, key: str) -> Bundle | None:
         """Return the committed bundle at `key`, or None. Reads the manifest only: `fetch` verifies the files."""
-        with self._errors_told(f"cannot read {key}"):
+        with self.errors_told(f"cannot read {key}"):
             return self._place.find(key)
 
     def find_intact(self, key: str, note: Note = _log.warning) -> Bundle | None:
@@ -71,7 +71,7 @@ class Store:
         """
         kind = kind_of(key)
         folder = unfinished(self._place.path(key))
-        with self._errors_told(f"cannot write {key}"):
+        with self.errors_told(f"cannot write {key}"):
             try:
                 durable.make_folder(folder.parent)
                 folder.mkdir()
@@ -91,7 +91,7 @@ class Store:
 
     def list(self, prefix: str) -> list[str]:
         """Return the keys of the committed bundles anywhere below `prefix`, sorted."""
-        with self._errors_told(f"cannot list {prefix}"):
+        with self.errors_told(f"cannot list {prefix}"):
             return sorted(key for key in self._place.keys(prefix) if self._place.find(key) is not None)
 
     def fetch(self, key: str, *, digest: str | None = None) -> Path:
@@ -102,7 +102,7 @@ class Store:
         """
         bundle = self.find(key)
         if bundle is None:
-            with self._errors_told(f"cannot read {key}"):
+            with self.errors_told(f"cannot read {key}"):
                 if self._place.is_empty():  # a file system that is not mounted has lost nothing
                     raise StoreError(
                         f"store.root={self.root} is empty or missing: {key} should be in it. Is it mounted?"
@@ -110,7 +110,7 @@ class Store:
             raise CorruptError(f"{key} in store {self.root} is missing or was never committed")
         if digest is not None and bundle.digest != digest:
             raise CorruptError(f"{key} in store {self.root} has digest {bundle.digest}, not {digest}")
-        with self._errors_told(f"cannot read {key}"):
+        with self.errors_told(f"cannot read {key}"):
             folder, damage = self._place.verify(bundle)
         if damage is not None:
             raise CorruptError(f"{key} in store {self.root} is damaged: {damage}")
@@ -139,20 +139,20 @@ class Store:
         """
         bundle = self.find(key)
         aside = f"damaged/{key}-{uuid.uuid4().hex[:8]}"
-        with self._errors_told(f"cannot move {key} to {aside}"):
+        with self.errors_told(f"cannot move {key} to {aside}"):
             if bundle is not None and self._place.set_aside(bundle, aside):
                 return f"{self.root.rstrip('/')}/{aside}"
         return None
 
     def remove(self, key: str) -> None:
         """Delete the bundle. Deleting what is not there changes nothing."""
-        with self._errors_told(f"cannot remove {key}"):
+        with self.errors_told(f"cannot remove {key}"):
             self._place.remove(key)
 
     def remove_leftovers(self, prefix: str) -> None:
         """Delete what killed publishers left of the bundle `prefix` or below it. Nobody may be publishing there."""
         path = self._place.path(prefix)
-        with self._errors_told(f"cannot clear {prefix}"):
+        with self.errors_told(f"cannot clear {prefix}"):
             for folder in [*path.parent.glob(f"{TEMPORARY}{path.name}-*"), *path.rglob(f"{TEMPORARY}*")]:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,22 +160,22 @@ class Store:
     def only_one(self, name: str) -> Iterator[None]:
         """Let one process of this host at a time in, for each name; the lock goes with its holder, however it ends."""
         path = self.lock_path(name)
-        with self._errors_told(f"cannot lock {name}"):
+        with self.errors_told(f"cannot lock {name}"):
             file = path.open("a")
         with file:
-            with self._errors_told(f"cannot lock {name}"):
+            with self.errors_told(f"cannot lock {name}"):
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def lock_path(self, name: str) -> Path:
         """Return the file on which processes of this host agree who does what `name` stands for."""
         path = self._locks / name
-        with self._errors_told(f"cannot lock {name}"):
+        with self.errors_told(f"cannot lock {name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextmanager
-    def _errors_told(self, what: str) -> Iterator[None]:
+    def errors_told(self, what: str) -> Iterator[None]:
         """Turn what the file system says into StoreError or DiskFullError; what else fails inside stays as it is."""
         try:
             yield

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertpar.events import MetricRow
 from bertpar.tracking.connection import mlflow_client
@@ -36,52 +34,64 @@ def log_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> None:
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH], synchronous=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlreadyThere:
-    """What a run had before rows were logged to it."""
+class RowLog:
+    """Logs rows to one run, each step of a metric once.
 
-    newest_step: int
-    """Of the same metrics; -1 for none. Later steps cannot be there a second time."""
-    contradictions: tuple[str, ...]
-    """A sentence for each row that is there with other bits."""
-
-
-def log_missing_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> AlreadyThere:
-    """Log those of the rows whose step the run does not have, and return what it had.
-
-    A step that is made a second time, after a fall back to an older checkpoint, has its rows already, under another
-    time. With the same bits it is left as it is. With others something is wrong: the first stays, and a tag says so.
-
-    Raises:
-        TrackingError: MLflow cannot be reached or refuses. Some rows may have arrived: log all of them again.
+    A step that is made a second time, after a fall back to an older checkpoint, makes its rows again, under another
+    time. With the same bits they add nothing. With others something is wrong: the first stays, and a tag says so.
     """
-    if not rows:
-        return AlreadyThere(newest_step=-1, contradictions=())
-    with mlflow_client(uri) as client:
-        there = {
-            (key, metric.step): metric.value
-            for key in {row.key for row in rows}
-            for metric in client.get_metric_history(run_id, key)
-        }
-    log_rows(uri, run_id, [row for row in rows if (row.key, row.step) not in there])
-    contradictions = [
-        f"{row.key} of step {row.step} is {there[row.key, row.step]!r}, and was {row.value!r} when it was made again"
-        for row in rows
-        if (row.key, row.step) in there
-        and row.key != EXAMPLES_PER_SECOND
-        and not _same_bits(there[row.key, row.step], row.value)
-    ]
-    if contradictions:
-        with mlflow_client(uri) as client:
-            client.set_tag(run_id, CONTRADICTION_TAG, contradictions[0])
-    return AlreadyThere(newest_step=max((step for _, step in there), default=-1), contradictions=tuple(contradictions))
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self._uri = uri
+        self._run_id = run_id
+        self._there: dict[str, dict[int, float]] = {}
+        """Values by step, of each metric that rows came of: the run's own, read once, and those logged since."""
+
+    def add(self, rows: Sequence[MetricRow]) -> list[str]:
+        """Log those of the rows that are not there; return a sentence for each that is there with other bits.
+
+        Raises:
+            TrackingError: MLflow cannot be reached or refuses. Some rows may have arrived: add all of them again.
+        """
+        self._read_histories({row.key for row in rows})
+        new: dict[tuple[str, int], MetricRow] = {}
+        contradictions = []
+        for row in rows:
+            first = new.get((row.key, row.step))
+            value = first.value if first is not None else self._there[row.key].get(row.step)
+            if value is None:
+                new[row.key, row.step] = row
+            elif row.key != EXAMPLES_PER_SECOND and not _same_bits(value, row.value):
+                contradictions.append(
+                    f"{row.key} of step {row.step} is {value!r}, and was {row.value!r} when it was made again"
+                )
+        log_rows(self._uri, self._run_id, list(new.values()))
+        for row in new.values():
+            self._there[row.key][row.step] = row.value
+        if contradictions:
+            with mlflow_client(self._uri) as client:
+                client.set_tag(self._run_id, CONTRADICTION_TAG, contradictions[0])
+        return contradictions
+
+    def _read_histories(self, keys: set[str]) -> None:
+        for key in keys - self._there.keys():
+            with mlflow_client(self._uri) as client:
+                history = client.get_metric_history(self._run_id, key)
+            self._there[key] = {metric.step: metric.value for metric in history}
 
 
-def _same_bits(stored: Any, value: float) -> bool:
-    if math.isnan(value):
-        return math.isnan(stored)
+def log_missing_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> list[str]:
+    """Log those of the rows that the run does not have, as RowLog.add."""
+    return RowLog(uri, run_id).add(rows)
+
+
+def _same_bits(one: float, other: float) -> bool:
+    return (math.isnan(one) and math.isnan(other)) or _as_stored(one) == _as_stored(other)
+
+
+def _as_stored(value: float) -> float:
     # MLflow stores infinities as the largest float, and -0.0 as 0.0
-    return bool(stored == max(-sys.float_info.max, min(sys.float_info.max, value)))
+    return max(-sys.float_info.max, min(sys.float_info.max, value))
 
 
 def log_artifacts(uri: str, run_id: str, files: Sequence[Path], artifact_path: str) -> None:

@@ -10,7 +10,7 @@ from bertpar import faults
 from bertpar.errors import BertparError, StoreError, TrackingError, TrackingRefusedError
 from bertpar.events import MetricRow, TrainJob
 from bertpar.store import Store
-from bertpar.tracking import find_opened, log_missing_rows, log_rows
+from bertpar.tracking import RowLog, find_opened
 from bertpar.training.fence import Fence
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -34,7 +34,6 @@ class Outbox:
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._undelivered: list[MetricRow] = []
-        self._steps_may_repeat = job.attempt > 1
         self._thread = threading.Thread(target=self._deliver, name="outbox", daemon=True)
         self._thread.start()
 
@@ -56,15 +55,14 @@ class Outbox:
         self._queue.put(None)
         self._thread.join(_LONGEST_DELIVERY_SECONDS)
 
-    def expect_repeated_steps(self) -> None:
-        """Be told that steps are made again whose rows MLflow may have already, under other times."""
-        self._steps_may_repeat = True
-
     def _deliver(self) -> None:
         try:
             mlflow_run_id = self._wait_until_opened()
-            while mlflow_run_id is not None and (rows := self._queue.get()) is not None:
-                if not self._log_patiently(mlflow_run_id, rows):
+            if mlflow_run_id is None:
+                return
+            row_log = RowLog(self._job.tracking.uri, mlflow_run_id)
+            while (rows := self._queue.get()) is not None:
+                if not self._log_patiently(row_log, rows):
                     return
                 faults.reach("metrics.logged")
                 with self._lock:
@@ -83,29 +81,22 @@ class Outbox:
             if self._ending.wait(_SECONDS_BETWEEN_LOOKS):
                 return None
 
-    def _log_patiently(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> bool:
+    def _log_patiently(self, row_log: RowLog, rows: Sequence[MetricRow]) -> bool:
         """Return whether MLflow took the rows before the end came."""
         num_failures = 0
         while True:
-            self._fence.check()
             try:
-                self._log(mlflow_run_id, rows)
-                return True
+                self._fence.check()
+                contradictions = row_log.add(rows)
             except TrackingRefusedError:
                 raise
             except (TrackingError, StoreError) as error:
                 if num_failures == 0:
-                    self._note(f"metric rows wait for MLflow: {error}")
+                    self._note(f"metric rows wait: {error}")
                 if self._ending.wait(_RETRY_SECONDS[min(num_failures, len(_RETRY_SECONDS) - 1)]):
                     return False
                 num_failures += 1
-
-    def _log(self, mlflow_run_id: str, rows: Sequence[MetricRow]) -> None:
-        uri = self._job.tracking.uri
-        if not self._steps_may_repeat:
-            return log_rows(uri, mlflow_run_id, rows)
-        there = log_missing_rows(uri, mlflow_run_id, rows)
-        for contradiction in there.contradictions:
-            self._note(f"contradiction in MLflow: {contradiction}")
-        self._steps_may_repeat = rows[-1].step <= there.newest_step
-        return None
+            else:
+                for contradiction in contradictions:
+                    self._note(f"contradiction in MLflow: {contradiction}")
+                return True

@@ -100,8 +100,6 @@ class _Attempt:
         self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
-        self._furthest = 0
-        """Steps that are known to have been done."""
         self.started_at = 0
         """Steps done when it last began."""
 
@@ -143,14 +141,10 @@ class _Attempt:
             self._notes,
             self._emit,
         )
-        self._furthest = max([self._furthest, *(c.step for c in candidates)])
-        if state.step < self._furthest:
-            self._outbox.expect_repeated_steps()
         recorder.catch_up()
         with self._explaining_failures(module):
             self._fit(module, recorder)
         recorder.finish()
-        self._furthest = state.step
         return state
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
