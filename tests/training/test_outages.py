@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from bertpar import tracking
 from bertpar.checkpoints import find_checkpoints, waiting_rows
-from bertpar.errors import PreemptedError
+from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointSaved, MetricRow, Progress
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
@@ -28,9 +28,23 @@ MINIMAL_LOSS = replace(SPEC.checkpoint, monitor="val/loss", mode="min")
 
 
 class FullDisk(Store):
-    """A store that has no space left for the next so many checkpoints."""
+    """A store that has no space left for the next so many checkpoints, and is away for the next so many looks."""
 
     num_refusals = 0
+    num_looks_refused = 0
+
+    def list(self, prefix: str) -> Any:
+        self._refuse_to_look()
+        return super().list(prefix)
+
+    def remove(self, key: str) -> None:
+        self._refuse_to_look()
+        super().remove(key)
+
+    def _refuse_to_look(self) -> None:
+        if self.num_looks_refused:
+            self.num_looks_refused -= 1
+            raise StoreError("store.root=...: Connection reset by peer")
 
     def publish(self, key: str, fill: Any, meta: dict[str, Any] | None = None) -> Any:
         def fill_disk(folder: Path) -> None:
@@ -61,6 +75,23 @@ def test_a_training_waits_for_space_in_place_and_says_so(full: Lab) -> None:
     assert "No space left on device" in waits[0]
     newest = [v for _, v in full.events if isinstance(v, Progress)][-1]
     assert newest.waiting is None
+
+
+@pytest.mark.parametrize("at_step", [2, 4, 6])
+def test_a_store_that_is_away_is_waited_for_in_place_whatever_is_asked_of_it(full: Lab, at_step: int) -> None:
+    """Before a checkpoint, between it and what it replaces, and while that is deleted."""
+    assert isinstance(full.store, FullDisk)
+    store = full.store
+
+    def leave(kind: str, value: Any) -> None:
+        if isinstance(value, CheckpointSaved) and value.checkpoint.step == at_step:
+            store.num_looks_refused = 5
+
+    result = full.train(SPEC, f"away-{at_step}", also=leave)
+    assert store.num_looks_refused == 0
+    assert result.resumed_from_step == 0
+    whole = full.train(SPEC, "never-away")
+    assert same_weights(full.weights(result.last), full.weights(whole.last))
 
 
 def test_a_training_that_waits_for_space_leaves_when_asked(full: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
@@ -25,6 +26,8 @@ from bertpar.training.outbox import Outbox
 from bertpar.training.plan import is_checkpoint_step
 from bertpar.training.selection import Validation, checkpoints_to_prune, should_stop_early
 from bertpar.training.state import TrainingState, save_checkpoint
+
+T = TypeVar("T")
 
 _PROGRESS_SECONDS = 0.25
 _MAX_NOTES = 5
@@ -169,25 +172,31 @@ class RunRecorder(Checkpoint):
         state.rows = [*self._outbox.undelivered(), *new_rows]
         optimizer = self._optimizer_state or trainer.optimizers[0].state_dict()
         key = checkpoint_key(self._job.run_id, self._job.attempt, state.step)
-        saved = self._wait_for_storage(
-            lambda: save_checkpoint(self._store, key, state, module.model, optimizer, self._meta)
-        )
+
+        def save() -> CheckpointRef:
+            self._fence.check()
+            return save_checkpoint(self._store, key, state, module.model, optimizer, self._meta)
+
+        saved = self._wait_for_storage(save)
         state.rows = []
-        self._fence.check()
+        self._wait_for_storage(self._fence.check)
         pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
         self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
         for checkpoint in pruned:
-            self._store.remove(checkpoint.key)
+            self._wait_for_storage(partial(self._store.remove, checkpoint.key))
         self._outbox.post(new_rows)
 
-    def _wait_for_storage(self, save: Callable[[], CheckpointRef]) -> CheckpointRef:
-        """Return what `save` returns, once the store takes it: nothing is lost meanwhile, and everybody sees why."""
+    def _wait_for_storage(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, once the store lets it: nothing is lost meanwhile, and everybody sees why.
+
+        Raises:
+            PreemptedError: asked to stop meanwhile.
+        """
         num_failures = 0
         while True:
-            self._fence.check()
             try:
-                saved = save()
+                done = work()
             except StoreError as error:
                 if self._stop_asked:
                     raise PreemptedError(
@@ -199,7 +208,7 @@ class RunRecorder(Checkpoint):
             else:
                 if num_failures:
                     self._report("training")
-                return saved
+                return done
 
     def _say_saved(self, saved: CheckpointRef, pruned: Sequence[CheckpointRef] = ()) -> None:
         keys = tuple(checkpoint.key for checkpoint in pruned)
