@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from typing import Any, NoReturn
 
@@ -90,10 +91,12 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     try:
         emit("result", run(kind, job, emit))
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # where the disk is full, so is the log's
+            traceback.print_exc()
         emit("failure", failure_of(error))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
 
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bertpar.codec import from_json, to_json
 from bertpar.errors import ProcessDiedError
@@ -192,7 +192,7 @@ async def run_job(
     log_file.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     try:
-        with tempfile.TemporaryFile() as job_file:  # it has no name, so whoever is killed leaves none behind
+        with _nameless_file() as job_file:
             job_file.write(to_json(job).encode())
             job_file.seek(0)
             process = await starter.start(kind, job_file.fileno(), write_end, log_file)
@@ -208,6 +208,13 @@ async def run_job(
         if asking is not None:
             asking.cancel()
         await process.stop()
+
+
+def _nameless_file() -> IO[bytes]:
+    """Return a file that whoever is killed leaves no trace of: in memory where that can be had, for a full disk."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("bertpar-job"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 async def _ask_to_leave(process: JobProcess, stop_asked: Callable[[], Awaitable[None]]) -> None:

@@ -89,7 +89,7 @@ class Template:
             if "device" in request:  # before anything has touched an accelerator
                 os.environ["CUDA_VISIBLE_DEVICES"] = request["device"]
             os.setsid()  # one signal then reaches whatever the job starts
-            log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            log = _open_log(request["log_file"])
             os.dup2(log, 1)
             os.dup2(log, 2)
             jobs.main(request["kind"], job_fd, events_fd, template_pid)
@@ -107,6 +107,13 @@ class Template:
     def _send(self, **message: Any) -> None:
         with suppress(BrokenPipeError):
             self._connection.send(json.dumps(message).encode())
+
+
+def _open_log(name: str) -> int:
+    try:
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:  # the disk is full: the job can tell of it all the same
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def main(argv: list[str]) -> None:

@@ -119,3 +119,50 @@ def test_a_full_disk_is_told_leaves_nothing_and_is_forgotten_when_there_is_space
         assert message.startswith(f"store.root={tmp_path}/disk/store: cannot "), message
         assert "No space left on device. Free some space there" in message
         assert success.startswith("then published ")
+
+
+JOB = """
+import asyncio, tempfile
+from bertpar.codec import publish_spec
+from bertpar.data.snapshot import make_snapshot
+from bertpar.events import TrainJob
+from bertpar.process import JobFailed, JobStarter, run_job
+from bertpar.spec import TrackingSpec
+from tests.training.conftest import SPEC
+
+async def ignore(kind, value): pass
+
+async def main():
+    tempfile.tempdir = str(disk)
+    logs = disk / "logs"
+    starter = JobStarter(logs)
+    await starter.warm_up()
+    job = TrainJob(
+        store_root=store.root,
+        run_id="sweep/0",
+        spec_key=publish_spec(store, SPEC),
+        snapshot=make_snapshot(data, TINY, store),
+        attempt=1,
+        resume_from=(),
+        tracking=TrackingSpec(uri="sqlite://", experiment="test"),
+    )
+    (logs / "old.log").write_text("x" * 4096)  # its page is full
+    fill_up(0)
+    (logs / "folder.log").mkdir()  # cannot be opened
+    for log in ("old.log", "new.log", "folder.log"):
+        try:
+            await run_job(starter, "train", job, ignore, log_file=logs / log)
+        except JobFailed as error:
+            print(error.failure.error_type, error.failure.message)
+
+asyncio.run(main())
+"""
+
+
+def test_a_job_on_a_full_disk_tells_of_it_where_it_can_write_nothing_not_even_its_log(tmp_path: Path) -> None:
+    done = on_a_small_disk(SETTING + JOB, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout.strip().split("\n")
+    assert len(told) == 3, done.stdout + done.stderr
+    for line in told:
+        assert line.startswith("DiskFullError store.root="), line

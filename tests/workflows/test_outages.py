@@ -29,6 +29,7 @@ from tests.workflows.conftest import (
     evaluate_at_once,
     running_sweep,
     save,
+    snapshot_at_once,
     train_at_once,
     trained,
     until,
@@ -183,6 +184,32 @@ async def fail_in_code(job: TrainJob) -> TrainResult:
         return await train_at_once(job)
     traceback = f'Traceback\n  File "module.py", line 3, in step\nKeyError: {job.run_id}'
     raise ApplicationError(f"KeyError: {job.run_id}", traceback, None, type="KeyError")
+
+
+async def test_a_sweep_that_is_resumed_tries_its_data_again(client: Client) -> None:
+    """They have been mended meanwhile."""
+    mended = asyncio.Event()
+
+    async def make_snapshot(job: SnapshotJob) -> SnapshotRef:
+        if not mended.is_set():
+            raise ApplicationError("no such file", '  File "x.py", line 1, in f', type="KeyError", non_retryable=True)
+        return await snapshot_at_once(job)
+
+    script = Script(make_snapshot=make_snapshot)
+    async with running_sweep(client, script, max_parallel=3) as sweep:
+        handle = await sweep.start()
+        await handle.execute_update(
+            CoordinatorWorkflow.add_runs, RunBatch(runs=tuple(sweep.ref(i) for i in range(5)), final=True)
+        )
+        async with asyncio.timeout(20):
+            while (await handle.query(CoordinatorWorkflow.status)).paused is None:
+                await asyncio.sleep(0.05)
+        mended.set()
+        await handle.execute_update(CoordinatorWorkflow.resume)
+        await handle.result()
+        status = await handle.query(CoordinatorWorkflow.status)
+    assert [run.status for run in status.runs] == ["failed"] * 3 + ["completed"] * 2
+    assert len(script.snapshot_jobs) == 2
 
 
 async def test_a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resumed(client: Client) -> None:

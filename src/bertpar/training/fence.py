@@ -71,8 +71,11 @@ def hold_fence(store: Store, run_id: str, attempt: int) -> Iterator[Fence]:
         StoreError: the lock cannot be had.
     """
     path = store.lock_path(f"runs/{run_id}")
-    with path.open("a+") as file:
-        _lock(file, path, attempt)
+    with store.errors_told(f"cannot lock {run_id}"):
+        file = path.open("a+")
+    with file:
+        with store.errors_told(f"cannot lock {run_id}"):
+            _lock(file, path, attempt)
         fence = Fence(store, run_id, attempt)
         fence.check()
         fence.mark()
@@ -98,8 +101,7 @@ def _lock(file: IO[str], path: Path, attempt: int) -> None:
         time.sleep(0.01)
     ours = _Holder(attempt=attempt, host=_this_host(), pid=os.getpid(), started=psutil.Process().create_time())
     file.truncate(0)
-    file.write(json.dumps(asdict(ours)))
-    file.flush()
+    os.write(file.fileno(), json.dumps(asdict(ours)).encode())  # no buffer, which a full disk would keep for the end
 
 
 def _refuse_if_newer(newest: int, attempt: int) -> None:

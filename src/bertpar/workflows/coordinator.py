@@ -71,6 +71,7 @@ class CoordinatorWorkflow:
     @workflow.update
     def add_runs(self, batch: RunBatch) -> int:
         """Add the batch's runs, and return how many runs the sweep has; runs that are there stay as they are."""
+        self._forget_failed_snapshots()
         for ref in batch.runs:
             self._runs.setdefault(ref.index, RunState(run=ref))
         self._closed = self._closed or batch.final
@@ -92,6 +93,7 @@ class CoordinatorWorkflow:
     @workflow.update
     def resume(self) -> None:
         """Start runs again after a pause; the sweep does not pause by itself a second time."""
+        self._forget_failed_snapshots()
         self._paused = None
         self._may_pause = False
 
@@ -238,6 +240,12 @@ class CoordinatorWorkflow:
         snapshot = await asyncio.shield(self._snapshots[request])  # a cancelled run must not cancel its siblings'
         self._known_snapshots[request] = snapshot
         return snapshot
+
+    def _forget_failed_snapshots(self) -> None:
+        """Let runs that are yet to come try again: what was wrong with the data may have been mended."""
+        for request, making in list(self._snapshots.items()):
+            if making.done() and request not in self._known_snapshots:
+                del self._snapshots[request]
 
     # --- the sweep's own MLflow run -----------------------------------------------------------------------
 
