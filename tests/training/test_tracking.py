@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import pytest
 from mlflow import MlflowClient
 
 from bertpar import tracking
+from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, publish_spec, to_json
-from bertpar.errors import ConfigError, TrackingError
+from bertpar.errors import ConfigError, CorruptError, TrackingError
 from bertpar.events import CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
@@ -197,6 +199,7 @@ def test_whoever_opens_a_run_waits_until_nobody_else_opens_one(bench: Bench) -> 
 _OPEN_WHEN_TOLD = """
 import sys
 from bertpar import tracking
+from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, to_json
 from bertpar.events import OpenRunJob
 from bertpar.store import Store
@@ -390,3 +393,23 @@ def _server(status: int, content_type: str) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_failed_run_whose_waiting_rows_are_damaged_is_closed_and_says_so_and_a_finished_one_is_not(
+    bench: Bench,
+) -> None:
+    for run_id, status in (("torn-failed", "FAILED"), ("torn-finished", "FINISHED")):
+        opened = bench.open(run_id)
+        row = MetricRow(key="train/loss", value=1.0, step=3, timestamp_ms=1)
+        key = checkpoint_key(run_id, 1, 3)
+        meta = {"step": 3, "attempt": 1, "metrics": {}}
+        bench.store.publish(key, partial(write_rows, rows=[row]), meta)
+        (Path(bench.store.root) / key / ROWS_FILE).write_text("[")
+        if status == "FINISHED":  # what is missing of it can be made again
+            with pytest.raises(CorruptError, match=f"{run_id}.*metric_rows.json"):
+                bench.close(run_id, status)
+            assert bench.client.get_run(opened.run_id).info.status == "RUNNING"
+        else:
+            run = bench.client.get_run(bench.close(run_id, status).run_id)
+            assert run.info.status == status
+            assert "metric_rows.json" in run.data.tags["bertpar.incomplete"]

@@ -227,3 +227,48 @@ async def test_a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resum
         status = await handle.query(CoordinatorWorkflow.status)
     assert (summary.status, status.paused) == ("failed", None)
     assert [r.status for r in status.runs] == ["failed"] * 5 + ["completed"]
+
+
+async def test_what_is_found_damaged_when_mlflow_is_told_is_made_again(client: Client) -> None:
+    """As a checkpoint may be that waited through a long outage."""
+    closed: list[CloseRunJob] = []
+
+    async def close_run(job: CloseRunJob) -> None:
+        closed.append(job)
+        if len(closed) == 1:
+            raise ApplicationError("metric_rows.json differs", type="CorruptError", non_retryable=True)
+
+    script = Script(close_run=close_run)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, state.attempt) == ("completed", 2)
+    assert [job.attempt for job in script.train_jobs] == [1, 2]
+    assert script.closed == {f"{sweep.sweep_id}/0": "FINISHED", sweep.sweep_id: "FINISHED"}
+
+
+async def test_damage_again_and_again_ends_the_run(client: Client) -> None:
+    async def close_run(job: CloseRunJob) -> None:
+        if job.opening.parent_identity is not None:
+            raise ApplicationError("metric_rows.json differs", type="CorruptError", non_retryable=True)
+
+    script = Script(close_run=close_run)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert (state.status, len(script.train_jobs)) == ("failed", 4)
+    assert state.failure is not None
+    assert state.failure.message == "metric_rows.json differs"
+
+
+async def test_a_failed_run_keeps_its_cause_whatever_mlflow_says(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        raise ApplicationError("loss is nan", type="NotANumberError")
+
+    async def close_run(job: CloseRunJob) -> None:
+        if job.opening.parent_identity is not None:
+            raise ApplicationError("deleted", type="TrackingRefusedError", non_retryable=True)
+
+    script = Script(train=train, close_run=close_run)
+    async with running_sweep(client, script) as sweep:
+        state = only_run(await sweep.run(sweep.ref(0)))
+    assert state.failure is not None
+    assert (state.status, state.failure.message) == ("failed", "loss is nan")

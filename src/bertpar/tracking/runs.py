@@ -10,7 +10,7 @@ from typing import Any
 from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
-from bertpar.errors import TrackingError, TrackingRefusedError
+from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
 from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
@@ -23,6 +23,9 @@ IDENTITY_TAG = "bertpar.id"
 
 TEMPORAL_TAG = "bertpar.temporal_url"
 """The tag with Temporal's page of the run's or sweep's workflow."""
+
+INCOMPLETE_TAG = "bertpar.incomplete"
+"""The tag that says of a run that did not complete why its newest metric rows are missing."""
 
 _PER_BATCH = 100  # MLflow's limit for parameters and for tags
 _DIGEST_LENGTH = 36  # MLflow's limit
@@ -73,7 +76,7 @@ def close_run(job: CloseRunJob, store: Store) -> MlflowRun:
     checkpoint, and the evaluation with the model's files. A run that has that status already is left as it is.
 
     Raises:
-        CorruptError: what is to be logged is missing or damaged in the store.
+        CorruptError: what is to be logged of a finished run is missing or damaged in the store.
         TrackingRefusedError, TrackingError: as open_run.
     """
     uri = job.opening.tracking.uri
@@ -82,12 +85,18 @@ def close_run(job: CloseRunJob, store: Store) -> MlflowRun:
             if client.get_run(opened.run_id).info.status == job.status:
                 return opened
     run = open_run(job.opening, store)
-    log_missing_rows(uri, run.run_id, waiting_rows(store, job.opening.identity))
+    tags = dict(job.tags)
+    try:
+        log_missing_rows(uri, run.run_id, waiting_rows(store, job.opening.identity))
+    except CorruptError as error:
+        if job.status == "FINISHED":  # its checkpoint can be made again
+            raise
+        tags[INCOMPLETE_TAG] = str(error)
     if job.evaluation is not None:
         assert job.opening.snapshot is not None
         log_evaluation(uri, run.run_id, job.evaluation, job.opening.snapshot, store)
     with mlflow_client(uri) as client:
-        _log_tags(client, run.run_id, job.tags)
+        _log_tags(client, run.run_id, tags)
         client.set_terminated(run.run_id, status=job.status)
     return run
 

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.events import CloseRunJob, Failure, SnapshotJob, SnapshotRef
     from bertpar.states import TERMINAL, RunBatch, RunRef, RunState, SweepState, SweepStatus, SweepSummary
     from bertpar.workflows import calls
-    from bertpar.workflows.failures import cancel_requested, describe_failure, last_frame
+    from bertpar.workflows.failures import cancel_requested, describe_failure, is_damage, last_frame
     from bertpar.workflows.one_run import OneRun
     from bertpar.workflows.planning import all_done, common_failure, leaderboard, next_starts, sweep_outcome
     from bertpar.workflows.records import closing_of_sweep, opening_of_sweep
@@ -131,7 +131,7 @@ class CoordinatorWorkflow:
             for index in self._next_starts():
                 self._open_parent()
                 self._update(index, status="preparing")
-                self._tasks[index] = asyncio.create_task(self._carry_out(index))
+                self._start(index, self._one_run(index))
             if self._is_idle():
                 if self._closed or not await self._another_batch():
                     return
@@ -192,12 +192,17 @@ class CoordinatorWorkflow:
 
     # --- one run ------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, index: int) -> None:
+    def _one_run(self, index: int) -> OneRun:
         run = self._runs[index].run
-        one = OneRun(run, self._sweep.sweep_id, self._sweep.options, partial(self._update, index))
+        return OneRun(run, self._sweep.sweep_id, self._sweep.options, partial(self._update, index))
+
+    def _start(self, index: int, one: OneRun) -> None:
+        self._tasks[index] = asyncio.create_task(self._carry_out(index, one))
+
+    async def _carry_out(self, index: int, one: OneRun) -> None:
         try:
-            closing = await one.carry_out(self._snapshot(run))
-            self._close(index, closing)
+            closing = await one.carry_out(self._snapshot(one.run))
+            self._close(index, closing, one)
         except (FailureError, asyncio.CancelledError) as error:
             cancelled = is_cancelled_exception(error)
             if cancelled:
@@ -205,23 +210,29 @@ class CoordinatorWorkflow:
             else:
                 self._fail(index, describe_failure(error))
             if one.snapshot is not None:
-                self._close(index, one.closing("KILLED" if cancelled else "FAILED"))
+                self._close(index, one.closing("KILLED" if cancelled else "FAILED"), one)
         except Exception as error:  # a bug of ours: it fails the workflow task, which waits for better code
             self._bug = error
         finally:
             del self._tasks[index]
 
-    def _close(self, index: int, job: CloseRunJob) -> None:
-        self._closings[index] = asyncio.create_task(self._tell_mlflow(index, job))
+    def _close(self, index: int, job: CloseRunJob, one: OneRun) -> None:
+        self._closings[index] = asyncio.create_task(self._tell_mlflow(index, job, one))
 
-    async def _tell_mlflow(self, index: int, job: CloseRunJob) -> None:
+    async def _tell_mlflow(self, index: int, job: CloseRunJob, one: OneRun) -> None:
         try:
             mlflow_run = await calls.close_run(job)
             self._update(index, mlflow_run_id=mlflow_run.run_id)
             if job.status == "FINISHED":
                 self._update(index, status="completed")
         except FailureError as error:
-            self._fail(index, describe_failure(error))
+            failure = describe_failure(error)
+            if job.status != "FINISHED":  # how the run ended is known, and stays
+                workflow.logger.error("the MLflow run of run %s stays open: %s", index, failure.message)
+            elif is_damage(failure) and not self._cancelled and one.may_rebuild():
+                self._start(index, one)
+            else:
+                self._fail(index, failure)
         except Exception as error:
             self._bug = error
         finally:

@@ -16,7 +16,7 @@ from temporalio.exceptions import (
     TimeoutError,
 )
 
-from bertpar.errors import Action, NotANumberError, WorkerLostError, action_on
+from bertpar.errors import ERRORS, Action, BertparError, CorruptError, NotANumberError, WorkerLostError, action_on
 from bertpar.events import Failure
 
 _MAX_DELAY = timedelta(minutes=1)
@@ -49,6 +49,11 @@ def describe_failure(error: BaseException) -> Failure:
         return Failure(error_type="Cancelled", message="cancelled")
     message = cause.message if isinstance(cause, FailureError) else str(cause)
     return Failure(error_type=type(cause).__name__, message=message)
+
+
+def is_damage(failure: Failure) -> bool:
+    """Say whether a file of the store is missing or not as it was published."""
+    return issubclass(ERRORS.get(failure.error_type, BertparError), CorruptError)
 
 
 def last_frame(traceback: str | None) -> str | None:

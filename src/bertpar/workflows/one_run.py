@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows.training import TrainingWorkflow
 
 _MAX_REBUILDS = 3
-"""How often a best checkpoint that is found damaged is trained again: damage again and again is no accident."""
+"""How often what is found damaged of a run is made again: damage again and again is no accident."""
 
 
 @dataclass
@@ -33,11 +33,11 @@ class OneRun:
     update: Callable[..., None]
     snapshot: SnapshotRef | None = None
     trained: TrainingOutput | None = None
+    num_rebuilds: int = 0
 
     async def carry_out(self, snapshot: Awaitable[SnapshotRef]) -> CloseRunJob:
-        """Return what MLflow is to be told once everything is computed."""
+        """Return what MLflow is to be told once everything is computed; called again, what is damaged is made again."""
         self.snapshot = await snapshot
-        num_rebuilds = 0
         while True:
             trained = await self._train(self.snapshot)
             try:
@@ -45,9 +45,8 @@ class OneRun:
                 break
             except ChildWorkflowError as error:
                 is_damage = describe_failure(error).error_type == CheckpointDamagedError.error_type()
-                if not is_damage or num_rebuilds == _MAX_REBUILDS:
+                if not is_damage or not self.may_rebuild():
                     raise
-            num_rebuilds += 1
         self.update(status="reporting", metrics=trained.result.metrics | evaluated.metrics)
         record = EvaluationRecord(
             checkpoint=trained.result.best,
@@ -55,6 +54,11 @@ class OneRun:
             timestamp_ms=int(workflow.now().timestamp() * 1000),
         )
         return self.closing("FINISHED", record)
+
+    def may_rebuild(self) -> bool:
+        """Count one more time that something of the run is found damaged; say whether it is to be made again."""
+        self.num_rebuilds += 1
+        return self.num_rebuilds <= _MAX_REBUILDS
 
     def closing(self, status: Any, evaluation: EvaluationRecord | None = None) -> CloseRunJob:
         """Return the job that ends the run's MLflow run."""
