@@ -11,18 +11,12 @@ from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
 from bertpar.errors import TrackingError, TrackingRefusedError
-from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import IDENTITY_TAG, TEMPORAL_TAG, CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
 from bertpar.tracking.connection import find_or_create_experiment, mlflow_client
 from bertpar.tracking.evaluations import log_evaluation
 from bertpar.tracking.rows import log_missing_rows
-
-IDENTITY_TAG = "bertpar.id"
-"""The tag by which a run is found again."""
-
-TEMPORAL_TAG = "bertpar.temporal_url"
-"""The tag with Temporal's page of the run's or sweep's workflow."""
 
 _PER_BATCH = 100  # MLflow's limit for parameters and for tags
 _DIGEST_LENGTH = 36  # MLflow's limit

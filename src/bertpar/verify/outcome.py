@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertpar.checkpoints import find_checkpoints
+from bertpar.events import IDENTITY_TAG
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
 from bertpar.tracking import EXAMPLES_PER_SECOND
 from bertpar.tracking.connection import mlflow_client
 from bertpar.tracking.rows import CONTRADICTION_TAG
-from bertpar.tracking.runs import IDENTITY_TAG
 from bertpar.verify.weights import Weights, read_weights
 
 _REPORT_FILE = "report.json"

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.errors import NotFoundError
+from bertpar.events import IDENTITY_TAG, SWEEP_TAG, SWEPT_TAG_PREFIX
 from bertpar.paths import Home
 from bertpar.store import Store
 from bertpar.tracking.address import sqlite_path, without_password
 from bertpar.tracking.connection import mlflow_client
-from bertpar.tracking.runs import IDENTITY_TAG
 from bertpar.verify.compare import differences, differing_configuration, faults
 from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
-
-_SWEEP_TAG = "bertpar.sweep"
-_SWEPT_PREFIX = "sweep."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +70,7 @@ def read_sweep(place: Place, sweep_id: str) -> SweepOutcome:
     found: list[Any] = []
     if database is None or database.exists():  # one that is not there would be made
         with mlflow_client(place.tracking_uri) as client:
-            found = find_mlflow_runs(client, _SWEEP_TAG, sweep_id)
+            found = find_mlflow_runs(client, SWEEP_TAG, sweep_id)
     if not found:
         raise NotFoundError(
             f"no run of sweep {sweep_id} in MLflow at {without_password(place.tracking_uri)}; `bertpar ls` lists the "
@@ -134,5 +131,5 @@ def _differing(name: str, problems: list[str], explanations: list[str] | None = 
 
 
 def _name(tags: dict[str, str], run_id: str) -> str:
-    swept = {k.removeprefix(_SWEPT_PREFIX): v for k, v in tags.items() if k.startswith(_SWEPT_PREFIX)}
+    swept = {k.removeprefix(SWEPT_TAG_PREFIX): v for k, v in tags.items() if k.startswith(SWEPT_TAG_PREFIX)}
     return ",".join(f"{key}={value}" for key, value in sorted(swept.items())) or f"run {run_id.rpartition('/')[2]}"
