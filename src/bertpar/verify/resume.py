@@ -38,7 +38,7 @@ from bertpar.training.selection import checkpoints_to_prune
 from bertpar.verify.compare import differences
 from bertpar.verify.compare import faults as own_faults
 from bertpar.verify.killing import Kill, arrivals_until, plan_kills
-from bertpar.verify.outcome import RunOutcome, read_outcome
+from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
 from bertpar.verify.weights import Weights, read_weights
 
 T = TypeVar("T")
@@ -193,7 +193,9 @@ class _Side:
         record = EvaluationRecord(checkpoint=self._result.best, result=scored, timestamp_ms=0)
         closing = CloseRunJob(opening=self._opening(), status="FINISHED", tags={}, evaluation=record)
         await asyncio.to_thread(tracking.close_run, closing, self._lab.store)
-        found = await asyncio.to_thread(read_outcome, self._lab.store, self._lab.tracking.uri, self._run_id)
+        uri = self._lab.tracking.uri
+        mlflow_runs = (await asyncio.to_thread(find_mlflow_runs, uri, self._run_id)).get(self._run_id, [])
+        found = await asyncio.to_thread(read_outcome, self._lab.store, uri, self._run_id, mlflow_runs)
         return replace(found, weights=self._weights, torn_steps=tuple(sorted(self._torn_steps)))
 
     def _opening(self) -> OpenRunJob:
