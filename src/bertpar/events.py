@@ -18,6 +18,18 @@ TICK = "tick"
 
 TICK_SECONDS = 1.0
 
+IDENTITY_TAG = "bertpar.id"
+"""Tag by which an MLflow run is found again: the run's id, or the sweep's."""
+
+SWEEP_TAG = "bertpar.sweep"
+"""Tag with the id of the sweep, of its own MLflow run and of its runs'."""
+
+SWEPT_TAG_PREFIX = "sweep."
+"""Before each swept key, in the tags with its value."""
+
+TEMPORAL_TAG = "bertpar.temporal_url"
+"""Tag with Temporal's page of the run's or sweep's workflow."""
+
 
 # --- references into the store ---------------------------------------------------------------------------
 
@@ -193,7 +205,7 @@ class PredictResult:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRunJob:
-    """Find or create the MLflow run that carries `identity` in its `bertpar.id` tag."""
+    """Find or create the MLflow run that carries `identity` in its IDENTITY_TAG."""
 
     tracking: TrackingSpec
     identity: str

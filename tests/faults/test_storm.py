@@ -17,6 +17,8 @@ from bertpar.observe import RunView, SweepView
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.stack.child import MARK
 from bertpar.states import Attempt, RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.verify import Place
+from bertpar.verify.storm.fire import Prediction, UnderFire, predict
 from bertpar.verify.storm.plan import (
     EVALUATION_POINTS,
     PREDICTION_POINTS,
@@ -24,6 +26,7 @@ from bertpar.verify.storm.plan import (
     TRAINING_POINTS,
     plan_sweep,
 )
+from bertpar.verify.storm.report import Judged
 from bertpar.verify.storm.watch import Recovery, Watch
 
 RUN = RunRef(
@@ -144,6 +147,35 @@ def test_lost_steps_are_those_that_an_ended_attempt_had_shown_and_the_next_one_m
         Attempt(number=3, resumed_from_step=32),
     )
     assert watch.lost_steps(0, attempts) == [5, 0]
+
+
+def under_fire(prediction: Prediction) -> UnderFire:
+    place = Place(store_root="", tracking_uri="", cache=Path())
+    return UnderFire(number=1, status="completed", place=place, prediction=prediction)
+
+
+def predicted_by(code: str) -> Prediction:
+    return predict([sys.executable, "-c", code])
+
+
+def test_a_failed_prediction_is_a_problem_even_where_it_fails_with_the_same_words() -> None:
+    failed = under_fire(predicted_by("exit('no such checkpoint')"))
+    problem = "bertpar predict failed: exit code 1: no such checkpoint"
+    assert failed.failures == [problem]
+    assert Judged.of(failed, failed, []).problems == (problem,)
+
+
+def test_predictions_are_compared() -> None:
+    one, other = (under_fire(predicted_by(f"print({label!r})")) for label in ("good", "bad"))
+    assert Judged.of(one, one, []).problems == ()
+    (problem,) = Judged.of(one, other, []).problems
+    assert problem.startswith("bertpar predict: ")
+
+
+def test_a_prediction_that_is_killed_is_made_again(tmp_path: Path) -> None:
+    code = f"import os, pathlib; p = pathlib.Path({str(tmp_path / 'there')!r})\n"
+    code += "if not p.exists(): p.touch(); os.kill(os.getpid(), 9)\nprint('good')"
+    assert predicted_by(code) == Prediction(printed="good\n")
 
 
 def storm(*arguments: str) -> subprocess.CompletedProcess[str]:

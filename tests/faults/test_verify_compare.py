@@ -96,6 +96,11 @@ def test_the_earliest_difference_comes_first() -> None:
     [
         (replace(RUN, statuses=("FINISHED", "RUNNING")), "2 MLflow runs instead of one"),
         (replace(RUN, num_evaluations=2), "2 evaluations instead of one"),
+        (replace(RUN, weights={8: RUN.weights[8]}), "the best checkpoint, of step 4, is not in the store"),
+        (
+            replace(RUN, weights={4: RUN.weights[4]}),
+            "step 8 has metric rows, but the store's last checkpoint is of step 4",
+        ),
         (replace(RUN, torn_steps=(8,)), "step 8: two attempts made checkpoints with different weights"),
         (with_row(8, "val/loss", (0.8).hex(), (0.8).hex()), "step 8: metric val/loss is logged 2 times"),
     ],

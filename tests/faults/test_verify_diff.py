@@ -52,6 +52,13 @@ def leave_sweep(home: Home, sweep_id: str, *, weight: float = 1.0, loss: float =
         client.set_terminated(mlflow_run)
 
 
+def leave_duplicate(home: Home, identity: str) -> None:
+    """Leave behind what a lost answer to the creation of a run does: an earlier run with no tag but the identity."""
+    from mlflow import MlflowClient
+
+    MlflowClient(home.mlflow_uri).create_run("0", start_time=1, tags={"bertpar.id": identity})
+
+
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Home]:
     homes = Home(tmp_path_factory.mktemp("one")), Home(tmp_path_factory.mktemp("other"))
@@ -61,6 +68,8 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Home]:
     leave_sweep(homes[0], "heavier", weight=1.5)
     leave_sweep(homes[0], "worse", loss=0.6)
     leave_sweep(homes[0], "twice", repeat=True)
+    leave_sweep(homes[0], "duplicated")
+    leave_duplicate(homes[0], "duplicated/1")
     leave_sweep(homes[1], "b")
     return homes
 
@@ -83,6 +92,7 @@ def test_sweeps_of_two_homes_with_the_same_results_are_identical(homes: tuple[Ho
         ("heavier", "step 4: weights differ, first in tensor head"),
         ("worse", "step 4: metric train/loss is 0.5 (0x1.0000000000000p-1) against 0.6 (0x1.3333333333333p-1)"),
         ("twice", "twice/1: step 4: metric train/loss is logged 2 times"),
+        ("duplicated", "duplicated/1: 2 MLflow runs instead of one"),
     ],
 )
 def test_the_run_that_differs_is_named_with_its_first_difference(
@@ -93,6 +103,16 @@ def test_the_run_that_differs_is_named_with_its_first_difference(
     assert "lr=1: identical" in done.stdout
     assert "lr=2: different" in done.stdout
     assert message in done.stdout
+
+
+def test_a_sweep_is_not_taken_for_another_whose_name_its_own_would_match(homes: tuple[Home, Home]) -> None:
+    leave_sweep(homes[1], "b-")
+    leave_sweep(homes[1], "b_", loss=0.6)
+    leave_sweep(homes[1], "b_2")
+    done = diff(homes[1], "b_", "b")
+    assert "lr=1: identical" in done.stdout
+    assert "the sweep itself" not in done.stdout
+    assert "metric train/loss is 0.6 (0x1.3333333333333p-1) against 0.5" in done.stdout
 
 
 def test_json_says_the_same(homes: tuple[Home, Home]) -> None:

@@ -6,10 +6,27 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bertpar.verify import RunOutcome, Weights
+from bertpar.verify.killing import Kill
+from bertpar.verify.resume import judge
+
+RUN = RunOutcome(
+    run_id="undisturbed/0",
+    statuses=("FINISHED",),
+    rows=(),
+    weights={step: Weights({"a": str(step)}) for step in (4, 8, 12)},
+    best_step=12,
+    num_evaluations=1,
+    test_metrics={},
+    predictions=None,
+)
+OTHER = Weights({"a": "other"})
 SMALL = ("experiment=smoke", "data.train_size=96", "checkpoint.every_n_steps=2", "trainer.batch_size=8")
 
 
@@ -34,6 +51,25 @@ def test_a_configuration_is_identical_after_its_kills_though_clocks_differ_by_an
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 steps" in done.stdout
     assert len(kills_of(done.stdout)) >= 2
+
+
+def problems_of(*, undisturbed: Collection[int] = (4, 8, 12), killed: Collection[int]) -> tuple[str, ...]:
+    one, other = (
+        replace(RUN, run_id=f"{side}/0", weights={step: RUN.weights.get(step, OTHER) for step in steps})
+        for side, steps in (("undisturbed", undisturbed), ("killed", killed))
+    )
+    return judge(one, other, kills=[Kill(step=5, point="step.done")], commits=[4, 8, 12, 16]).problems
+
+
+def test_a_checkpoint_that_either_side_lacks_is_a_problem_even_if_both_lack_it() -> None:
+    assert problems_of(killed=(4, 8, 12)) == ()  # both have stopped early
+    assert problems_of(killed=(4, 12)) == ("killed/0: step 8 has no checkpoint",)
+    assert len(problems_of(undisturbed=(4, 12), killed=(4, 12))) == 2
+    assert problems_of(killed=(4, 7, 8, 12)) == ("killed/0: step 7 has a checkpoint that was not planned",)
+
+
+def test_nothing_is_proven_where_no_kill_hit() -> None:
+    assert judge(RUN, RUN, kills=[], commits=[4, 8, 12]).problems == ("no kill hit: nothing is proven",)
 
 
 @pytest.mark.parametrize(

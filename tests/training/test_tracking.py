@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -20,7 +22,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from bertpar import tracking
+from bertpar import faults, tracking
 from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, publish_spec, to_json
 from bertpar.errors import ConfigError, CorruptError, TrackingError
@@ -230,6 +232,15 @@ def test_processes_that_open_a_run_at_once_in_a_new_database_get_one_run(bench: 
     (opened,) = answers
     runs = MlflowClient(tracking_uri=uri).search_runs([opened.experiment_id])
     assert [run.info.run_id for run in runs] == [opened.run_id]
+
+
+def test_a_run_carries_its_sweep_from_its_creation_on(bench: Bench, tmp_path: Path) -> None:
+    faults.order(tmp_path, "mlflow.run_created", "kill")
+    command = [sys.executable, "-c", _OPEN_WHEN_TOLD, to_json(bench.job("just created"))]
+    done = subprocess.run(command, env={**os.environ, faults.VARIABLE: str(tmp_path)}, input="go\n", text=True)
+    assert done.returncode == -signal.SIGKILL
+    (run,) = bench.runs_of("just created")
+    assert run.data.tags["bertpar.sweep"] == "s"
 
 
 def test_a_database_wanted_by_many_at_once_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,9 +43,9 @@ def diff(
     """Compare the results of SWEEP and OTHER run by run, bit for bit.
 
     Compared are the weights of every checkpoint that both have, every metric row in MLflow (values, not when they were
-    logged; not the measured speed), the best step, the test metrics and the test predictions, and that MLflow has one
-    run of each and no row twice. Runs are matched by what was swept. The exit code is 0 only if all is identical.
-    Neither Temporal nor a running stack is needed.
+    logged; not the measured speed), the best step, the test metrics and the test predictions, and that both have the
+    best and the last checkpoint, and MLflow one run of each and no row twice. Runs are matched by what was swept. The
+    exit code is 0 only if all is identical. Neither Temporal nor a running stack is needed.
     """
     from bertpar.verify import Place, compare_sweeps, read_sweep
 

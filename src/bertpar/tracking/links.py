@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from bertpar.events import SWEEP_TAG
+
 _TRAINING_VIEW = "workflowType=machine_learning"
 """MLflow's UI opens for a newcomer on its pages for language model applications."""
 
@@ -16,7 +18,7 @@ _MOST_RUNS_COMPARED = 50
 def experiment_url(ui_base: str, experiment_id: str, sweep_id: str | None = None) -> str:
     """Return the page with the experiment's table of runs; of one sweep's runs alone, where it is given."""
     url = f"{ui_base.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{_TRAINING_VIEW}"
-    return url if sweep_id is None else url + "&searchFilter=" + quote(f"tags.`bertpar.sweep` = '{sweep_id}'")
+    return url if sweep_id is None else url + "&searchFilter=" + quote(f"tags.`{SWEEP_TAG}` = '{sweep_id}'")
 
 
 def run_url(ui_base: str, experiment_id: str, run_id: str) -> str:

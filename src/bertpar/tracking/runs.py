@@ -11,18 +11,12 @@ from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
 from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
-from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import IDENTITY_TAG, SWEEP_TAG, TEMPORAL_TAG, CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
 from bertpar.tracking.connection import find_or_create_experiment, mlflow_client
 from bertpar.tracking.evaluations import log_evaluation
 from bertpar.tracking.rows import log_missing_rows
-
-IDENTITY_TAG = "bertpar.id"
-"""The tag by which a run is found again."""
-
-TEMPORAL_TAG = "bertpar.temporal_url"
-"""The tag with Temporal's page of the run's or sweep's workflow."""
 
 INCOMPLETE_TAG = "bertpar.incomplete"
 """The tag that says of a run that did not complete why its newest metric rows are missing."""
@@ -121,6 +115,9 @@ def _find_or_create(client: Any, experiment_id: str, job: OpenRunJob, store: Sto
     found = _find(client, experiment_id, job.identity)
     if not found:
         tags = {IDENTITY_TAG: job.identity, "mlflow.source.name": "bertpar", "mlflow.source.type": "LOCAL"}
+        if (sweep_id := job.tags.get(SWEEP_TAG)) is not None:
+            # Not with the other tags later on, which a second run, left by a lost answer, never gets.
+            tags[SWEEP_TAG] = sweep_id
         if (page := job.tags.get(TEMPORAL_TAG)) is not None:
             # MLflow makes no links of tags. Said once: from then on the description is the user's.
             tags["mlflow.note.content"] = f"[Workflow in Temporal]({page})"

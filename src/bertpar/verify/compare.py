@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from bertpar.verify.outcome import Row, RunOutcome
 
@@ -12,7 +12,7 @@ _PLACES = ("tracking", "store", "temporal", "sweep")
 
 
 def faults(run: RunOutcome) -> list[str]:
-    """Return what no honest run has: two MLflow runs, a repeated metric row, attempts that contradict each other."""
+    """Return what no honest run has: two MLflow runs, a repeated row, a lost checkpoint, contradicting attempts."""
     found = []
     if len(run.statuses) != 1:
         found.append(f"{len(run.statuses)} MLflow runs instead of one")
@@ -21,6 +21,11 @@ def faults(run: RunOutcome) -> list[str]:
     if run.num_evaluations > 1:
         found.append(f"{run.num_evaluations} evaluations instead of one")
     found += [f"step {step}: two attempts made checkpoints with different weights" for step in run.torn_steps]
+    if run.best_step is not None and run.best_step not in run.weights:
+        found.append(f"the best checkpoint, of step {run.best_step}, is not in the store")
+    newest_row = max((row.step for row in run.rows), default=0)
+    if newest_row > (run.last_step or 0):  # a row is logged once a checkpoint holds it, and the last step has rows
+        found.append(f"step {newest_row} has metric rows, but the store's last checkpoint is of step {run.last_step}")
     for (step, key), values in _by_step_and_key(run.rows).items():
         if len(values) > 1:
             found.append(f"step {step}: metric {key} is logged {len(values)} times ({', '.join(map(_shown, values))})")
@@ -43,6 +48,18 @@ def differences(one: RunOutcome, other: RunOutcome) -> list[str]:
         if _bits(values[0]) != _bits(values[1]):
             found.append(f"{key}: {_value(values[0])} against {_value(values[1])}")
     return found
+
+
+def unplanned_checkpoints(run: RunOutcome, planned_steps: Collection[int]) -> list[str]:
+    """Return the steps up to the run's last at which it lacks a planned checkpoint, or has one that was not planned.
+
+    Only a run whose checkpoints are all kept, and that nobody asked to leave (SIGTERM), has exactly the planned ones.
+    """
+    due = {step for step in planned_steps if step <= (run.last_step or 0)}
+    return [
+        f"step {step} has {'no checkpoint' if step in due else 'a checkpoint that was not planned'}"
+        for step in sorted(due ^ run.weights.keys())
+    ]
 
 
 def differing_configuration(one: RunOutcome, other: RunOutcome) -> list[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertpar.checkpoints import find_checkpoints
+from bertpar.events import IDENTITY_TAG
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
 from bertpar.tracking import EXAMPLES_PER_SECOND
 from bertpar.tracking.connection import mlflow_client
 from bertpar.tracking.rows import CONTRADICTION_TAG
-from bertpar.tracking.runs import IDENTITY_TAG
 from bertpar.verify.weights import Weights, read_weights
 
 _REPORT_FILE = "report.json"
@@ -84,44 +85,56 @@ class RunOutcome:
         return digest_json({k: self.weights[s].digest for k, s in steps.items() if s is not None and s in self.weights})
 
 
-def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequence[Any] | None = None) -> RunOutcome:
-    """Read what `run_id` came to. `mlflow_runs` are those of its identity, where the caller has them already.
+def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequence[Any]) -> RunOutcome:
+    """Read what `run_id` came to. `mlflow_runs` are those of its identity, as find_mlflow_runs returns them.
 
     Raises:
         CorruptError: a file of a checkpoint or of the evaluation differs from its manifest.
         TrackingError: MLflow cannot be reached.
     """
     with mlflow_client(tracking_uri) as client:
-        found = find_mlflow_runs(client, IDENTITY_TAG, run_id) if mlflow_runs is None else list(mlflow_runs)
-        rows = tuple(sorted(row for run in found for row in _read_rows(client, run)))
+        rows = tuple(sorted(row for run in mlflow_runs for row in _read_rows(client, run)))
     weights, torn_steps = _read_checkpoints(store, run_id)
     evaluations = store.list(f"runs/{run_id}/evaluation")
     evaluated = _read_evaluation(store, evaluations[-1]) if evaluations else _Evaluation()
     return RunOutcome(
         run_id=run_id,
-        statuses=tuple(run.info.status for run in found),
+        statuses=tuple(run.info.status for run in mlflow_runs),
         rows=rows,
-        contradiction=next((c for run in found if (c := run.data.tags.get(CONTRADICTION_TAG))), None),
+        contradiction=next((c for run in mlflow_runs if (c := run.data.tags.get(CONTRADICTION_TAG))), None),
         weights=weights,
         torn_steps=torn_steps,
         best_step=evaluated.best_step,
         num_evaluations=len(evaluations),
         test_metrics=evaluated.metrics,
         predictions=evaluated.predictions,
-        configuration=dict(found[0].data.params) if found else {},
+        configuration={key: value for run in mlflow_runs for key, value in run.data.params.items()},
     )
 
 
-def find_mlflow_runs(client: Any, tag: str, value: str) -> list[Any]:
-    """Return the active runs of all experiments whose `tag` has this value, the earliest first."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = []
+def find_mlflow_runs(tracking_uri: str, identity: str) -> dict[str, list[Any]]:
+    """Return the active MLflow runs of a run, or of a sweep and its runs, by identity, the earliest first.
+
+    They are found by the one tag without which no run is made: so is a second one that a lost answer left.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    runs: list[Any] = []
     page = None
-    while True:
-        found = client.search_runs(experiments, f"tags.`{tag}` = '{value}'", page_token=page)
-        runs += list(found)
-        if not (page := found.token):
-            return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+    with mlflow_client(tracking_uri) as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        while True:
+            found = client.search_runs(experiments, f"tags.`{IDENTITY_TAG}` LIKE '{identity}%'", page_token=page)
+            runs += list(found)
+            if not (page := found.token):
+                break
+    by_identity: dict[str, list[Any]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id)):
+        own = run.data.tags[IDENTITY_TAG]
+        if own == identity or own.startswith(f"{identity}/"):  # LIKE takes `_` for any character
+            by_identity[own].append(run)
+    return dict(by_identity)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,10 +35,10 @@ from bertpar.stack.settings import visible_gpus
 from bertpar.store import Store
 from bertpar.training.plan import BatchPlan, is_checkpoint_step, plan_batches, validation_steps
 from bertpar.training.selection import checkpoints_to_prune
-from bertpar.verify.compare import differences
+from bertpar.verify.compare import differences, unplanned_checkpoints
 from bertpar.verify.compare import faults as own_faults
 from bertpar.verify.killing import Kill, arrivals_until, plan_kills
-from bertpar.verify.outcome import RunOutcome, read_outcome
+from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
 from bertpar.verify.weights import Weights, read_weights
 
 T = TypeVar("T")
@@ -88,10 +88,17 @@ async def verify_resume(spec: RunSpec, home: Home, num_kills: int, seed: int, sa
             await training
     say("both are trained; scoring them on the test split")
     one, other = await undisturbed.outcome(quiet), await killed.outcome(quiet)
-    problems = [*differences(one, other), *own_faults(one), *own_faults(other)]
-    if not executioner.done:
+    return judge(one, other, kills=executioner.done, commits=commits)
+
+
+def judge(undisturbed: RunOutcome, killed: RunOutcome, *, kills: Sequence[Kill], commits: Sequence[int]) -> Verdict:
+    """Compare the two sides; `commits` are the steps after which each must have made a checkpoint. Pure."""
+    problems = differences(undisturbed, killed)
+    for side in (undisturbed, killed):
+        problems += [f"{side.run_id}: {fault}" for fault in (*own_faults(side), *unplanned_checkpoints(side, commits))]
+    if not kills:
         problems.append("no kill hit: nothing is proven")
-    return Verdict(undisturbed=one, killed=other, kills=tuple(executioner.done), problems=tuple(problems))
+    return Verdict(undisturbed=undisturbed, killed=killed, kills=tuple(kills), problems=tuple(problems))
 
 
 def commit_steps(spec: RunSpec, plan: BatchPlan) -> list[int]:
@@ -193,7 +200,9 @@ class _Side:
         record = EvaluationRecord(checkpoint=self._result.best, result=scored, timestamp_ms=0)
         closing = CloseRunJob(opening=self._opening(), status="FINISHED", tags={}, evaluation=record)
         await asyncio.to_thread(tracking.close_run, closing, self._lab.store)
-        found = await asyncio.to_thread(read_outcome, self._lab.store, self._lab.tracking.uri, self._run_id)
+        uri = self._lab.tracking.uri
+        mlflow_runs = (await asyncio.to_thread(find_mlflow_runs, uri, self._run_id)).get(self._run_id, [])
+        found = await asyncio.to_thread(read_outcome, self._lab.store, uri, self._run_id, mlflow_runs)
         return replace(found, weights=self._weights, torn_steps=tuple(sorted(self._torn_steps)))
 
     def _opening(self) -> OpenRunJob:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertpar.errors import NotFoundError
+from bertpar.events import SWEPT_TAG_PREFIX
 from bertpar.paths import Home
 from bertpar.store import Store
 from bertpar.tracking.address import sqlite_path, without_password
-from bertpar.tracking.connection import mlflow_client
-from bertpar.tracking.runs import IDENTITY_TAG
 from bertpar.verify.compare import differences, differing_configuration, faults
 from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
-
-_SWEEP_TAG = "bertpar.sweep"
-_SWEPT_PREFIX = "sweep."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,24 +66,20 @@ def read_sweep(place: Place, sweep_id: str) -> SweepOutcome:
         TrackingError: MLflow cannot be reached.
     """
     database = sqlite_path(place.tracking_uri)
-    found: list[Any] = []
+    by_identity: dict[str, list[Any]] = {}
     if database is None or database.exists():  # one that is not there would be made
-        with mlflow_client(place.tracking_uri) as client:
-            found = find_mlflow_runs(client, _SWEEP_TAG, sweep_id)
-    if not found:
+        by_identity = find_mlflow_runs(place.tracking_uri, sweep_id)
+    if not by_identity:
         raise NotFoundError(
             f"no run of sweep {sweep_id} in MLflow at {without_password(place.tracking_uri)}; `bertpar ls` lists the "
             "sweeps. For another home set BERTPAR_HOME, or --other-home; for tracking.uri=... give --tracking"
         )
-    by_identity: dict[str, list[Any]] = defaultdict(list)
-    for run in found:
-        by_identity[run.data.tags[IDENTITY_TAG]].append(run)
     parents = by_identity.pop(sweep_id, [])
     store = Store(place.store_root, place.cache)
     runs: dict[str, RunOutcome] = {}
     for run_id in sorted(by_identity, key=lambda run_id: int(run_id.rpartition("/")[2])):
         mlflow_runs = by_identity[run_id]
-        name = _name(mlflow_runs[0].data.tags, run_id)
+        name = _name(mlflow_runs, run_id)
         name = name if name not in runs else f"{name} ({run_id.rpartition('/')[2]})"
         runs[name] = read_outcome(store, place.tracking_uri, run_id, mlflow_runs)
     return SweepOutcome(sweep_id=sweep_id, parent_statuses=tuple(parent.info.status for parent in parents), runs=runs)
@@ -133,6 +125,7 @@ def _differing(name: str, problems: list[str], explanations: list[str] | None = 
     )
 
 
-def _name(tags: dict[str, str], run_id: str) -> str:
-    swept = {k.removeprefix(_SWEPT_PREFIX): v for k, v in tags.items() if k.startswith(_SWEPT_PREFIX)}
+def _name(mlflow_runs: Sequence[Any], run_id: str) -> str:
+    tags = {key: value for run in mlflow_runs for key, value in run.data.tags.items()}
+    swept = {k.removeprefix(SWEPT_TAG_PREFIX): v for k, v in tags.items() if k.startswith(SWEPT_TAG_PREFIX)}
     return ",".join(f"{key}={value}" for key, value in sorted(swept.items())) or f"run {run_id.rpartition('/')[2]}"

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bertpar.events import CloseRunJob, EvaluationRecord, OpenRunJob, SnapshotRef
+from bertpar.events import (
+    SWEEP_TAG,
+    SWEPT_TAG_PREFIX,
+    TEMPORAL_TAG,
+    CloseRunJob,
+    EvaluationRecord,
+    OpenRunJob,
+    SnapshotRef,
+)
 from bertpar.states import RunRef, RunState, SweepOptions, TrainingOutput
 from bertpar.workflows.planning import rank
 
@@ -27,7 +35,7 @@ def opening_of_sweep(sweep_id: str, options: SweepOptions) -> OpenRunJob:
         identity=sweep_id,
         name=sweep_id,
         parent_identity=None,
-        tags={"bertpar.sweep": sweep_id, **_workflow_tags(sweep_id, options)},
+        tags={SWEEP_TAG: sweep_id, **_workflow_tags(sweep_id, options)},
         store_root=options.store_root,
         spec_key=None,
     )
@@ -41,12 +49,12 @@ def opening_of_run(run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: S
         name=run_name(run.swept, run.index),
         parent_identity=sweep_id,
         tags={
-            "bertpar.sweep": sweep_id,
+            SWEEP_TAG: sweep_id,
             "bertpar.run_key": run.run_key,
             "bertpar.snapshot": snapshot.key,
             "bertpar.code_digest": options.code_digest,
             **_workflow_tags(training_id(run.run_id), options),
-            **{f"sweep.{key}": value for key, value in run.swept.items()},
+            **{f"{SWEPT_TAG_PREFIX}{key}": value for key, value in run.swept.items()},
         },
         store_root=options.store_root,
         spec_key=run.spec_key,
@@ -85,5 +93,5 @@ def closing_of_sweep(
 def _workflow_tags(workflow_id: str, options: SweepOptions) -> dict[str, str]:
     tags = {"bertpar.workflow_id": workflow_id}
     if options.temporal_ui:
-        tags["bertpar.temporal_url"] = f"{options.temporal_ui}/workflows/{workflow_id.replace('/', '%2F')}"
+        tags[TEMPORAL_TAG] = f"{options.temporal_ui}/workflows/{workflow_id.replace('/', '%2F')}"
     return tags

@@ -120,10 +120,10 @@ async def _storm(
     judged: list[Judged] = []
     try:
         undisturbed = await Fire(home, sweeps, plan_sweep(seed, 0), None, 0).run(deadline_seconds)
-        reference = await asyncio.to_thread(read_sweep, undisturbed.place, undisturbed.sweep_id)
         click.echo(f"{undisturbed.sweep_id}: undisturbed, {undisturbed.status} in {undisturbed.seconds:.0f} s")
-        if undisturbed.status != "completed":
-            raise BertparError(f"the undisturbed sweep did not complete: see {home.logs}")
+        if undisturbed.failures:
+            raise BertparError(f"of the undisturbed sweep: {'; '.join(undisturbed.failures)}; see {home.logs}")
+        reference = await asyncio.to_thread(read_sweep, undisturbed.place, undisturbed.sweep_id)
         for number in itertools.count(first):
             num_left = max(0, num_kills - sum(one.fire.num_blows for one in judged))
             num_sweeps_left = num_sweeps - len(judged)
@@ -154,13 +154,9 @@ def _refuse_inexact(sweeps: Sweeps, home: Home) -> None:
 
 
 def _judge(fire: UnderFire, undisturbed: UnderFire, reference: SweepOutcome) -> Judged:
-    if fire.status != "completed":
-        return Judged(fire=fire, problems=(f"it is {fire.status}, not completed",), num_rows=0)
-    compared = compare_sweeps(reference, read_sweep(fire.place, fire.sweep_id))
-    problems = [f"{run.name}: {problem}" for run in compared for problem in run.problems]
-    if fire.prediction != undisturbed.prediction:
-        problems.append(f"bertpar predict: {undisturbed.prediction!r} against {fire.prediction!r}")
-    return Judged(fire=fire, problems=tuple(problems), num_rows=sum(run.num_rows for run in compared))
+    completed = fire.status == "completed"
+    compared = compare_sweeps(reference, read_sweep(fire.place, fire.sweep_id)) if completed else []
+    return Judged.of(fire, undisturbed, compared)
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

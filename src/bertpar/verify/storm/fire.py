@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +48,17 @@ _REACH: dict[Target, Reach] = {
     "all": "every run",
 }
 """Who of the training runs can be held up by a blow."""
+_PREDICTION_SECONDS = 300.0
 _TEXT = "A warm and funny film."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What `bertpar predict` said."""
+
+    printed: str
+    error: str | None = None
+    """Why it failed; None if it did not."""
 
 
 @dataclass(kw_only=True)
@@ -65,8 +75,16 @@ class UnderFire:
     lost_steps: list[int] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     seconds: float = 0.0
-    prediction: str = ""
-    """What `bertpar predict` printed in the end."""
+    prediction: Prediction | None = None
+    """Made in the end, if the sweep completed."""
+
+    @property
+    def failures(self) -> list[str]:
+        """What came to no result that could be compared."""
+        if self.status != "completed":
+            return [f"it is {self.status}, not completed"]
+        assert self.prediction is not None
+        return [] if self.prediction.error is None else [f"bertpar predict failed: {self.prediction.error}"]
 
     @property
     def num_blows(self) -> int:
@@ -76,6 +94,19 @@ class UnderFire:
     def blows(self) -> dict[str, int]:
         """How often each kind of blow hit, by name."""
         return dict(sorted(Counter(name for _, name in self.log).items()))
+
+
+def predict(command: Sequence[str]) -> Prediction:
+    """Return what the command said."""
+    while True:  # it publishes its texts, and may be who dies: then the user types it again
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PREDICTION_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return Prediction(printed="", error=f"no answer within {_PREDICTION_SECONDS:.0f} s")
+        if done.returncode == 0:
+            return Prediction(printed=done.stdout)
+        if done.returncode != -signal.SIGKILL:
+            return Prediction(printed=done.stdout, error=f"exit code {done.returncode}: {done.stderr.strip()}")
 
 
 class Fire:
@@ -156,13 +187,7 @@ class Fire:
             faults.order(self._orders, self._plan.prediction, "kill")
         bertpar = str(Path(sys.executable).with_name("bertpar"))
         command = [bertpar, "predict", f"{self.result.sweep_id}/0", "--text", _TEXT]
-        while True:  # it publishes its texts, and may be who dies: then the user types it again
-            done = await asyncio.to_thread(
-                subprocess.run, command, capture_output=True, text=True, timeout=300, check=False
-            )
-            if done.returncode != -signal.SIGKILL:
-                break
-        self.result.prediction = done.stdout if done.returncode == 0 else done.stderr
+        self.result.prediction = await asyncio.to_thread(predict, command)
         self._count_obeyed()
 
     # --- blows ----------------------------------------------------------------------------------------------

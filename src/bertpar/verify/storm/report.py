@@ -11,6 +11,7 @@ from typing import Any
 
 from bertpar.verify.storm.fire import UnderFire
 from bertpar.verify.storm.watch import Recovery
+from bertpar.verify.sweeps import RunComparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,14 @@ class Judged:
     fire: UnderFire
     problems: tuple[str, ...]
     num_rows: int
+
+    @classmethod
+    def of(cls, fire: UnderFire, undisturbed: UnderFire, compared: Sequence[RunComparison]) -> Judged:
+        """Collect what is wrong; `compared` are the runs of both sweeps, none if `fire` did not complete."""
+        problems = [*fire.failures, *(f"{run.name}: {problem}" for run in compared for problem in run.problems)]
+        if not fire.failures and fire.prediction != undisturbed.prediction:
+            problems.append(f"bertpar predict: {undisturbed.prediction} against {fire.prediction}")
+        return cls(fire=fire, problems=tuple(problems), num_rows=sum(run.num_rows for run in compared))
 
     def line(self) -> str:
         """Return the sweep in one line, and each problem in one more."""
