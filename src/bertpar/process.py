@@ -25,6 +25,8 @@ from bertpar.errors import ProcessDiedError
 from bertpar.events import Failure
 
 STOP_GRACE_SECONDS = 5.0
+LONGEST_START_SECONDS = 120.0
+"""From the request for a job to its first sign of life: a new template imports first, for long on a busy machine."""
 
 _MESSAGE_BYTES = 65536
 _DRAIN_SECONDS = 5.0
@@ -62,18 +64,20 @@ class JobProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
-        """Ask the process group to end, and kill what has not ended within the grace."""
-        for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, None)):
-            if self._exit_code.done():
-                return
+    async def stop(self, grace_seconds: float = STOP_GRACE_SECONDS) -> int:
+        """Ask the process group to end, kill what has not ended within the grace, and return the exit code.
+
+        A template that is stopped or hangs reports none: after a second grace the kill counts as the end.
+        """
+        for number in (signal.SIGTERM, signal.SIGKILL):
             self.send(number)
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.wait(), patience)
+                return await asyncio.wait_for(self.wait(), grace_seconds)
+        return -signal.SIGKILL
 
 
 class JobStarter:
-    """Owns this worker's template, started at the first need and again should it die.
+    """Owns this worker's template, started at the first need and again should it die or not answer.
 
     Each job sees one of the GPUs `devices` alone, the one with the fewest jobs; without devices, what the worker sees.
     """
@@ -89,6 +93,7 @@ class JobStarter:
         """The GPU of each running job, by its number."""
         self._starting = asyncio.Lock()
         self._connection: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._next_id = 0
         self._pids: dict[int, asyncio.Future[int]] = {}
         self._exit_codes: dict[int, asyncio.Future[int]] = {}
@@ -102,7 +107,7 @@ class JobStarter:
                 ours.setblocking(False)
                 self._log_file.parent.mkdir(parents=True, exist_ok=True)
                 with theirs, self._log_file.open("ab") as log:
-                    process = await asyncio.create_subprocess_exec(
+                    self._process = await asyncio.create_subprocess_exec(
                         *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
                         env={**os.environ, **self._environment, **_ONE_THREAD},
                         pass_fds=(theirs.fileno(),),
@@ -111,7 +116,7 @@ class JobStarter:
                         stderr=log,
                     )
                 self._connection = ours
-                task = asyncio.create_task(self._listen(ours, process))
+                task = asyncio.create_task(self._listen(ours, self._process))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             return self._connection
@@ -130,9 +135,11 @@ class JobStarter:
         try:
             socket.send_fds(connection, [json.dumps(request).encode()], [job_fd, events_fd])
         except (BrokenPipeError, ConnectionResetError) as error:
-            self._forget(connection)
+            self._forget(connection, "is gone")
             raise ProcessDiedError(f"the template of job processes is gone: {error}") from error
         pid, exit_code = self._pids[number], self._exit_codes[number]
+        limit = loop.call_later(LONGEST_START_SECONDS, self._give_up, connection)
+        pid.add_done_callback(lambda _: limit.cancel())  # a cancelled wait leaves it: the next job needs a template
         try:
             return JobProcess(await asyncio.shield(pid), exit_code)
         except asyncio.CancelledError:
@@ -144,20 +151,30 @@ class JobStarter:
         with connection, suppress(OSError):
             while message := await loop.sock_recv(connection, _MESSAGE_BYTES):
                 answer = json.loads(message)
+                if self._connection is not connection:
+                    continue  # the last words of a template that was given up
                 if "pid" in answer:
                     self._pids.pop(answer["id"]).set_result(answer["pid"])
                 else:
                     self._exit_codes.pop(answer["id"]).set_result(answer["exit_code"])
                     self._devices.pop(answer["id"], None)
-        self._forget(connection)
+        self._forget(connection, "died")
         _log.warning("the template of job processes ended with exit code %s", await process.wait())
 
-    def _forget(self, connection: socket.socket) -> None:
-        """Give up on a dead template: its children died with it."""
+    def _give_up(self, connection: socket.socket) -> None:
+        """Kill a template that is stopped or hangs, which cannot report its end."""
+        if self._connection is connection:
+            assert self._process is not None
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            self._forget(connection, f"gave no answer for {LONGEST_START_SECONDS:g} s")
+
+    def _forget(self, connection: socket.socket, why: str) -> None:
+        """Let go of a dead template: its children died with it."""
         if self._connection is connection:
             self._connection = None
             self._devices = {}
-            gone = ProcessDiedError(f"the template of job processes died.{_tail(self._log_file)}")
+            gone = ProcessDiedError(f"the template of job processes {why}.{_tail(self._log_file)}")
             for pid in self._pids.values():
                 pid.set_exception(gone)
             for exit_code in self._exit_codes.values():
@@ -242,8 +259,7 @@ async def _relay(process: JobProcess, read_end: int, on_event: EventHandler, log
     finally:
         ending.cancel()
         transport.close()
-    await process.stop()  # one that closed its events but lives is of no use
-    code = await process.wait()
+    code = await process.stop()  # one that closed its events but lives is of no use
     raise ProcessDiedError(f"the process {_ending(code)} without a result.{_tail(log_file)}")
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bertpar.stack.roles import importable_path
+
 MEGABYTES = 8
 
 SETTING = """
@@ -105,7 +107,8 @@ def on_a_small_disk(code: str, tmp_path: Path) -> subprocess.CompletedProcess[st
     alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     mount = f'mount -t tmpfs -o size={MEGABYTES}m tmpfs "$1" && exec "$0" -c "$3" "$1" "$2"'
     command = [*alone, "sh", "-c", mount, sys.executable, str(disk), str(elsewhere), code]
-    env = os.environ | {"BERTPAR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    path = importable_path({"PYTHONPATH": str(Path(__file__).parents[2])})
+    env = os.environ | {"BERTPAR_HOME": str(tmp_path / "home"), "PYTHONPATH": path}
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,9 +18,12 @@ import psutil
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from bertpar import faults
+from bertpar import faults, process
 from bertpar.activities import _job
 from bertpar.codec import publish_spec
+from bertpar.errors import ProcessDiedError
+from bertpar.events import SnapshotJob
+from bertpar.process import JobProcess, JobStarter, run_job
 from bertpar.store import Store
 from tests.e2e.conftest import until
 from tests.training.conftest import SPEC
@@ -95,10 +99,62 @@ def ignores_sigterm(pid: int) -> bool:
     return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_template_that_gives_no_answer_is_killed_and_the_next_job_gets_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    async def ignore(kind: str, value: Any) -> None: ...
+
+    monkeypatch.setattr(process, "LONGEST_START_SECONDS", 1.0)
+    starter, job = JobStarter(tmp_path), SnapshotJob(store_root=str(tmp_path / "store"), spec_key="s")
+    await starter.warm_up()
+    (template,) = templates()
+    template.suspend()
+    running = asyncio.create_task(run_job(starter, "snapshot", job, ignore, log_file=tmp_path / "job.log"))
+    await asyncio.sleep(0.5)
+    if cancelled:
+        running.cancel()
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError if cancelled else ProcessDiedError):
+                await running
+            while templates():
+                await asyncio.sleep(0.05)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            template.kill()
+    await starter.warm_up()
+    (successor,) = templates()
+    successor.kill()
+
+
+def templates() -> list[psutil.Process]:
+    """Return the templates of this process that have not ended."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # nor is a zombie such a process
+            found += [child] if "bertpar.template" in child.cmdline() else []
+    return found
+
+
+async def test_stopping_a_job_needs_no_template_that_reports_its_end() -> None:
+    job = process_that_ignores_sigterm()
+    never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(5):
+        assert await JobProcess(job.pid, never).stop(grace_seconds=0.2) == -signal.SIGKILL
+    assert job.wait(timeout=5) == -signal.SIGKILL
+
+
+def process_that_ignores_sigterm() -> subprocess.Popen[bytes]:
+    def ignore() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    return subprocess.Popen(["sleep", "60"], start_new_session=True, preexec_fn=ignore)
+
+
 async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() -> None:
     now = 0.0
     pulse = _job._Pulse(clock=lambda: now)
-    assert pulse.is_alive()  # it may still be starting
     pulse.seen()
     now += _job._LONGEST_SILENCE_SECONDS - 1
     assert pulse.is_alive()
@@ -114,7 +170,24 @@ async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() ->
     assert await count_beats(pulse) > 0
 
 
-async def count_beats(pulse: _job._Pulse) -> int:
+async def test_a_job_that_gives_no_first_sign_of_life_has_no_heartbeats_for_ever() -> None:
+    now = 0.0
+    pulse = _job._Pulse(clock=lambda: now)
+    now += process.LONGEST_START_SECONDS - 1
+    assert pulse.is_alive()  # it may still be starting
+    now += 2
+    assert await count_beats(pulse) == 0
+
+
+async def test_what_runs_in_the_worker_itself_has_heartbeats_for_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_job._Pulse.__init__, "__defaults__", (time.monotonic, 0.0))  # a job would be lost already
+    assert await count_beats(_job._Pulse()) == 0
+    assert await count_beats(None) > 0
+
+
+async def count_beats(pulse: _job._Pulse | None) -> int:
     """Return how many heartbeats there are in a fifth of a second, at a timeout of a tenth."""
     beats: list[Any] = []
     environment = ActivityEnvironment()

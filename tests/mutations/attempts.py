@@ -258,4 +258,12 @@ ATTEMPTS = (
         instead="        if True:\n",
         tests=tests_of(_JOBS, "a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has"),
     ),
+    Protection(
+        name="a template that gives no answer is killed",
+        protects="One that is stopped or hangs in its imports holds no run for ever.",
+        file="process.py",
+        code="        limit = loop.call_later(LONGEST_START_SECONDS, self._give_up, connection)\n",
+        instead="        limit = loop.call_later(1e6, self._give_up, connection)\n",
+        tests=tests_of(_JOBS, "a_template_that_gives_no_answer_is_killed_and_the_next_job_gets_a_new_one[False]"),
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.protection import Protection, tests_of
 
+_FULL_HOME = "faults/test_full_home.py"
 _HEALING = "stack/test_healing.py"
 _STACK = "stack/test_stack.py"
 
@@ -47,5 +48,25 @@ STACK = (
         code="            if while_wanted and not wanted_file(home).exists():\n",
         instead="            if False:\n",
         tests=tests_of(_HEALING, "a_stop_at_the_same_moment_wins[before]"),
+    ),
+    Protection(
+        name="a full disk does not end the supervisor",
+        protects="What waits for space with its state in memory is not killed for want of it.",
+        file="stack/supervisor.py",
+        code="        with suppress(OSError):\n            if self._stack.state",
+        instead="        if True:\n            if self._stack.state",
+        tests=tests_of(
+            _FULL_HOME, "a_supervisor_goes_on_with_a_full_disk_and_its_record_is_true_again_with_free_space"
+        ),
+    ),
+    Protection(
+        name="a message that cannot be printed is dropped",
+        protects="Nor does a full disk end the supervisor by way of its log.",
+        file="stack/child.py",
+        code="    with contextlib.suppress(OSError):\n        print",
+        instead="    if True:\n        print",
+        tests=tests_of(
+            _FULL_HOME, "a_supervisor_goes_on_with_a_full_disk_and_its_record_is_true_again_with_free_space"
+        ),
     ),
 )

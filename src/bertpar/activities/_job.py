@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,7 +20,7 @@ from bertpar.codec import from_json
 from bertpar.errors import Action, BertparError, PreemptedError, action_on, failure_of
 from bertpar.events import TICK, TICK_SECONDS, Failure
 from bertpar.paths import home
-from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
+from bertpar.process import LONGEST_START_SECONDS, EventHandler, JobFailed, JobStarter, run_job
 from bertpar.stack.settings import visible_gpus
 
 T = TypeVar("T")
@@ -76,24 +77,26 @@ async def run_with_heartbeats(
 
 
 class _Pulse:
-    """The last sign of life of what an activity waits for."""
+    """The signs of life of what an activity waits for."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, longest_start_seconds: float = LONGEST_START_SECONDS
+    ) -> None:
         self.details: list[Any] = []
         self._clock = clock
-        self._last: float | None = None
+        self._alive_until = clock() + longest_start_seconds
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Count as alive while its events wait for us."""
-        last, self._last = self._last, None
+        self._alive_until = math.inf
         try:
             yield
         finally:
-            self._last = self._clock() if last is not None else None
+            self.seen()
 
     def seen(self) -> None:
-        self._last = self._clock()
+        self._alive_until = self._clock() + _LONGEST_SILENCE_SECONDS
 
     def next_step(self) -> int | None:
         """Return the optimizer step that followed the last one heard of; None for what knows no steps."""
@@ -101,14 +104,17 @@ class _Pulse:
         return steps[-1] if steps else None
 
     def is_alive(self) -> bool:
-        """Say so until the silence has lasted too long; before its first sign a process may still be starting."""
-        return self._last is None or self._clock() - self._last < _LONGEST_SILENCE_SECONDS
+        """Say so until the silence has lasted too long: the first may last longer, the process is still starting."""
+        return self._clock() < self._alive_until
 
 
 @asynccontextmanager
 async def heartbeats(pulse: _Pulse | None = None) -> AsyncIterator[None]:
-    """Heartbeat in the background, a few times within the activity's heartbeat timeout, while `pulse` is alive."""
-    beating = asyncio.create_task(_beat(pulse or _Pulse()))
+    """Heartbeat in the background, a few times within the activity's heartbeat timeout, while `pulse` is alive.
+
+    Without one, until the end: what runs in this very process is alive with it.
+    """
+    beating = asyncio.create_task(_beat(pulse or _Pulse(longest_start_seconds=math.inf)))
     try:
         yield
     finally:

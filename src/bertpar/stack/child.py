@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -96,8 +97,7 @@ class Child:
         self.ready = False
 
     def _start(self) -> None:
-        _rotate(self.role.log)
-        with self.role.log.open("ab") as log:
+        with _open_log(self.role.log) as log:
             self._process = subprocess.Popen(
                 self.role.argv,
                 env=dict(self.role.env),
@@ -119,7 +119,7 @@ class Child:
         self.num_failures = 0 if was_ready else self.num_failures + 1
         self._num_ends = 1 if lived_seconds > 60 else self._num_ends + 1
         delay_seconds = backoff_seconds(self._num_ends, was_ready=was_ready)
-        print(f"{self.role.name} ended with code {code}; again in {delay_seconds:g} s", flush=True)
+        say(f"{self.role.name} ended with code {code}; again in {delay_seconds:g} s")
         self._start_at = time.monotonic() + delay_seconds
 
 
@@ -152,9 +152,20 @@ def kill_leftovers(home_root: Path) -> list[int]:
     return [process.pid for process in found]
 
 
-def _rotate(log: Path) -> None:
-    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-        log.replace(log.with_name(f"{log.name}.1"))
+def say(text: str) -> None:
+    """Print a line for the supervisor's log; on a full disk it is lost."""
+    with contextlib.suppress(OSError):
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+
+
+def _open_log(log: Path) -> BinaryIO:
+    """Open a log to append to it, after putting a long one aside; nowhere, where the disk does not allow that."""
+    try:
+        if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+        return log.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def _die_with_parent() -> Callable[[], None] | None:

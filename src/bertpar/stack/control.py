@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,8 @@ OnWait = Callable[[str], None]
 """Called with one sentence for the user when something takes a while or is worth knowing."""
 
 _POLL_SECONDS = 0.03
+_LEAST_FREE_BYTES = 65536
+"""A stack begins only where so much can be written: a supervisor that has no space for its record is of no use."""
 _HOPELESS_FAILURES = 3
 """Ends in a row without having become ready, after which waiting for a service is given up."""
 
@@ -194,6 +197,8 @@ def _launch(home: Home, given: Settings) -> subprocess.Popen[bytes]:
     try:
         home.logs.mkdir(parents=True, exist_ok=True)
         home.lock_file.touch()
+        with tempfile.TemporaryFile(dir=home.root) as file:
+            file.write(bytes(_LEAST_FREE_BYTES))
         with (home.logs / f"{SUPERVISOR}.log").open("ab") as log:
             return subprocess.Popen(
                 argv,
@@ -206,8 +211,8 @@ def _launch(home: Home, given: Settings) -> subprocess.Popen[bytes]:
             )
     except OSError as error:
         raise StackError(
-            f"{HOME_VARIABLE}={home.root} cannot be written: {error}. "
-            f"Name a folder that this user may write: export {HOME_VARIABLE}=/path/to/folder"
+            f"{HOME_VARIABLE}={home.root} cannot be written: {error}. Free some space there if it is full, "
+            f"or name a folder that this user may write: export {HOME_VARIABLE}=/path/to/folder"
         ) from error
 
 

@@ -137,8 +137,8 @@ def acquire_lock(home: Home, token: str, *, patience_seconds: float = 1.0) -> in
                 os.close(descriptor)
                 return None
             time.sleep(0.02)
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, token.encode(), 0)
+    os.pwrite(descriptor, token.encode(), 0)  # over the last one: that needs no space on a full disk
+    os.truncate(descriptor, len(token.encode()))
     return descriptor
 
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bertpar.code import code_digest
 from bertpar.errors import BertparError, StackError
 from bertpar.paths import Home
 from bertpar.stack import roles
-from bertpar.stack.child import Child, kill_leftovers
+from bertpar.stack.child import Child, kill_leftovers, say
 from bertpar.stack.ports import LOOPBACK, is_free, pick_port
 from bertpar.stack.record import (
     EVAL_WORKER,
@@ -47,7 +48,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
 
 
 def main() -> int:
-    """Supervise until SIGTERM. Return 0 also where another supervisor is already there."""
+    """Supervise until SIGTERM. Return 0 also where another supervisor is already there.
+
+    What runs goes on when the disk is full; nothing begins with a full one.
+    """
     parser = argparse.ArgumentParser(description="Keeps bertpar's local services alive.")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--slots", type=int)
@@ -56,18 +60,22 @@ def main() -> int:
     args = parser.parse_args()
     home = Home(args.home)
     token = uuid.uuid4().hex
-    lock = acquire_lock(home, token)
-    if lock is None:
-        return 0
-    stack = plan_stack(home, Settings(slots=args.slots, port=args.port, ui_port=args.ui_port), token)
-    write_record(home, stack)
     try:
-        executable = roles.temporal_executable()
-        _check_chosen_ports(stack, args.port, args.ui_port)
-    except BertparError as error:
-        write_record(home, replace(stack, state="failed", error=str(error), pids={}))
-        print(error, file=sys.stderr)
-        return error.exit_code
+        lock = acquire_lock(home, token)
+        if lock is None:
+            return 0
+        stack = plan_stack(home, Settings(slots=args.slots, port=args.port, ui_port=args.ui_port), token)
+        write_record(home, stack)
+        try:
+            executable = roles.temporal_executable()
+            _check_chosen_ports(stack, args.port, args.ui_port)
+        except BertparError as error:
+            write_record(home, replace(stack, state="failed", error=str(error), pids={}))
+            say(str(error))
+            return error.exit_code
+    except OSError as error:
+        say(f"the local stack in {home.root} cannot start: {error}")
+        return StackError.exit_code
     Supervisor(home, stack, executable, lock).run()
     return 0
 
@@ -104,12 +112,17 @@ def _check_chosen_ports(stack: Stack, port: int | None, ui_port: int | None) -> 
 
 
 class Supervisor:
-    """Keeps the services of one home alive, and `stack.json` true."""
+    """Keeps the services of one home alive, and `stack.json` true.
+
+    A disk that is full ends neither: trainings wait for space with their state in memory.
+    """
 
     def __init__(self, home: Home, stack: Stack, executable: Path, lock: int) -> None:
         self._home = home
         self._lock = lock
         self._stack = stack
+        self._written = stack
+        """What `stack.json` holds."""
         self._executable = executable
         self._env = roles.child_environment(home)
         self._children: dict[str, Child] = {}
@@ -120,7 +133,7 @@ class Supervisor:
         """Start everything, tend it until SIGTERM, and stop it in order."""
         wakeup = self._catch_signals()
         if leftovers := kill_leftovers(self._home.root):
-            _say(f"killed what an earlier supervisor left behind: {leftovers}")
+            say(f"killed what an earlier supervisor left behind: {leftovers}")
         self._start_services()
         while not self._stops_asked:
             if not still_holds_lock(self._home, self._lock):
@@ -129,7 +142,8 @@ class Supervisor:
             self._tend_mlflow_page()
             changes = [child.tend() for child in self._children.values()]
             if any(changes):
-                self._publish()
+                self._describe()
+            self._publish()
             self._wait(wakeup)
         self._stop(wakeup)
 
@@ -149,14 +163,11 @@ class Supervisor:
             if init is None or init.done:
                 self._children[MLFLOW] = Child(roles.mlflow_role(self._home, self._stack, self._env))
 
-    def _publish(self) -> None:
-        """Write down what runs now."""
+    def _describe(self) -> None:
+        """Note what runs now."""
         page = self._children.get(MLFLOW)
         required = [child for name, child in self._children.items() if name in _REQUIRED]
         serves = all(child.ready for child in required)
-        if serves and not self._has_served:
-            self._has_served = True
-            wanted_file(self._home).touch()  # once: a `bertpar down` that is about to reach us has removed it
         self._stack = replace(
             self._stack,
             state="up" if serves else "starting",
@@ -165,18 +176,27 @@ class Supervisor:
             failures={n: child.num_failures for n, child in self._children.items() if child.num_failures},
             mlflow_ui=f"http://{LOOPBACK}:{self._stack.mlflow_port}" if page and page.ready else None,
         )
-        write_record(self._home, self._stack)
+
+    def _publish(self) -> None:
+        """Write down what has changed; what cannot be written now is tried again at the next tick."""
+        with suppress(OSError):
+            if self._stack.state == "up" and not self._has_served:
+                wanted_file(self._home).touch()
+                self._has_served = True  # once: a `bertpar down` that is about to reach us has removed it
+            if self._stack != self._written:
+                write_record(self._home, self._stack)
+                self._written = self._stack
 
     def _abandon(self) -> None:
         """The home was deleted or replaced under us: end without touching what is there now."""
-        _say(f"{self._home.root} is no longer the folder that this stack was started in")
+        say(f"{self._home.root} is no longer the folder that this stack was started in")
         for child in self._children.values():
             child.kill()
 
     def _stop(self, wakeup: socket.socket) -> None:
         """Stop the workers first, so that they can still tell the server, and the server last."""
         self._stack = replace(self._stack, state="stopping")
-        write_record(self._home, self._stack)
+        self._publish()
         for names in ((EVAL_WORKER, TRAINING_WORKER, MLFLOW_INIT), (MLFLOW,), (TEMPORAL,)):
             group = [self._children[name] for name in names if name in self._children]
             for child in group:
@@ -190,22 +210,24 @@ class Supervisor:
                 child.kill()
         kill_leftovers(self._home.root)
         self._stack = replace(self._stack, state="down", pids={}, failures={}, mlflow_ui=None)
-        write_record(self._home, self._stack)
-        _say("stopped")
+        self._publish()
+        say("stopped")
 
     def _note_versions(self) -> None:
         """Record which Temporal wrote the database, and say so when this is another one."""
         version = roles.temporal_version(self._executable)
         mark = self._home.root / "temporal.db.version"
         before = mark.read_text(encoding="utf-8") if mark.exists() and self._home.temporal_db.exists() else None
-        if before is not None and before != version:
+        if before and before != version:
             note = (
                 f"{self._home.temporal_db} was written by {before!r} and is now served by {version!r}; the "
                 f"development server promises no compatibility. If it does not start, install the former."
             )
-            _say(note)
+            say(note)
             self._stack = replace(self._stack, notes=(*self._stack.notes, note))
-        mark.write_text(version, encoding="utf-8")
+        if before != version:
+            with suppress(OSError):
+                mark.write_text(version, encoding="utf-8")
         self._stack = replace(self._stack, temporal_version=version)
 
     def _catch_signals(self) -> socket.socket:
@@ -228,10 +250,6 @@ class Supervisor:
         tick_seconds = seconds or _TICK_SECONDS["starting" if busy else "up"]
         if select.select([wakeup], [], [], tick_seconds)[0]:
             wakeup.recv(4096)
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
 
 
 if __name__ == "__main__":
