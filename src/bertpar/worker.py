@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from bertpar.client import DEFAULT_EVAL_QUEUE, DEFAULT_TRAINING_QUEUE
 from bertpar.errors import ConnectionFailedError
 from bertpar.stack import default_training_slots
+from bertpar.states import tracking_queue
 
 WorkerKind = Literal["training", "eval"]
 DEFAULT_QUEUES: dict[WorkerKind, str] = {"training": DEFAULT_TRAINING_QUEUE, "eval": DEFAULT_EVAL_QUEUE}
@@ -40,6 +41,8 @@ _PASSED_THROUGH = (
 _HEARTBEAT_INTERVAL = timedelta(seconds=1)
 _MAX_RECONNECT_SECONDS = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
+_NUM_TRACKING_SLOTS = 4
+"""Calls to MLflow at once. A handful is enough: they wait for it, and for one lock of the host (tracking/runs.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ def make_worker(
 ) -> Worker:
     """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
 
-    `num_slots` activities run at once. `workflows` and `activities` replace bertpar's own (for tests).
+    `num_slots` activities run at once. `workflows` and `activities` replace those of the kind.
     """
     if workflows is None:
         workflows = _own_workflows(kind)
@@ -123,9 +126,12 @@ async def run_worker(
 ) -> None:
     """Work until SIGTERM or SIGINT; then take no more, give what runs `grace` to end, and cancel the rest.
 
+    `eval` serves the tracking queue of `queue` too: what waits there for MLflow takes none of the `num_slots`.
     A second signal ends the process at once. `ready_file` receives the pid as soon as the worker runs.
     """
     workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, grace=grace)]
+    if kind == "eval":
+        workers.append(_make_tracking_worker(client, tracking_queue(queue), grace))
 
     async def say_ready_and_warm_up() -> None:
         for worker in workers:
@@ -169,6 +175,20 @@ async def _warm_up() -> None:
     from bertpar.activities import job_starter
 
     await job_starter().warm_up()
+
+
+def _make_tracking_worker(client: Client, queue: str, grace: timedelta) -> Worker:
+    from bertpar.activities import TRACKING_ACTIVITIES
+
+    return make_worker(
+        "eval",
+        client,
+        queue=queue,
+        num_slots=_NUM_TRACKING_SLOTS,
+        grace=grace,
+        workflows=[],
+        activities=TRACKING_ACTIVITIES,
+    )
 
 
 def _own_workflows(kind: WorkerKind) -> Sequence[type]:
