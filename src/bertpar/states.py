@@ -51,6 +51,11 @@ class SweepOptions:
     code_digest: str
 
 
+def tracking_queue(eval_queue: str) -> str:
+    """Return the task queue of the calls to MLflow, which the workers of `eval_queue` serve with slots of their own."""
+    return f"{eval_queue}-tracking"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunBatch:
     """What one `launch()` adds to a sweep. Adding the same runs again changes nothing."""

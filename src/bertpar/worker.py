@@ -1,4 +1,4 @@
-"""A worker process: it takes training or evaluation work from one task queue until it is told to stop."""
+"""A worker process: it takes training, or evaluation and all the rest, from task queues until it is told to stop."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from bertpar.client import DEFAULT_EVAL_QUEUE, DEFAULT_TRAINING_QUEUE
 from bertpar.errors import ConnectionFailedError
 from bertpar.stack import default_training_slots
+from bertpar.states import tracking_queue
 
 WorkerKind = Literal["training", "eval"]
 DEFAULT_QUEUES: dict[WorkerKind, str] = {"training": DEFAULT_TRAINING_QUEUE, "eval": DEFAULT_EVAL_QUEUE}
@@ -40,6 +41,8 @@ _PASSED_THROUGH = (
 _HEARTBEAT_INTERVAL = timedelta(seconds=1)
 _MAX_RECONNECT_SECONDS = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
+_NUM_TRACKING_SLOTS = 4
+"""Calls to MLflow at once. A handful is enough: they wait for it, and for one lock of the host (tracking/runs.py)."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ def make_worker(
 ) -> Worker:
     """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
 
-    `num_slots` activities run at once. `workflows` and `activities` replace bertpar's own (for tests).
+    `num_slots` activities run at once. `workflows` and `activities` replace those of the kind.
     """
     if workflows is None:
         workflows = _own_workflows(kind)
@@ -124,53 +127,51 @@ async def run_worker(
     num_slots: int,
     grace: timedelta = DEFAULT_GRACE,
     ready_file: Path | None = None,
-    workflows: Sequence[type] | None = None,
-    activities: Sequence[Callable[..., Any]] | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT; then take no more, give what runs `grace` to end, and cancel the rest.
 
+    `eval` serves the tracking queue of `queue` too: what waits there for MLflow takes none of the `num_slots`.
     A second signal ends the process at once. `ready_file` receives the pid as soon as the worker runs.
     """
-    worker = make_worker(
-        kind,
-        client,
-        queue=queue,
-        num_slots=num_slots,
-        grace=grace,
-        workflows=workflows,
-        activities=activities,
-    )
-    with _stop_signals() as stop_asked:
-        await _run_until(stop_asked, worker, kind, queue, num_slots, grace, ready_file, own=activities is None)
+    workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, grace=grace)]
+    if kind == "eval":
+        workers.append(_make_tracking_worker(client, tracking_queue(queue), grace))
 
-
-async def _run_until(
-    stop_asked: asyncio.Event,
-    worker: Worker,
-    kind: WorkerKind,
-    queue: str,
-    num_slots: int,
-    grace: timedelta,
-    ready_file: Path | None,
-    *,
-    own: bool,
-) -> None:
-    running = asyncio.create_task(worker.run())
-    stopping = asyncio.create_task(stop_asked.wait())
-    while not worker.is_running and not running.done():  # noqa: ASYNC110 (temporalio has no event for it)
-        await asyncio.sleep(0.01)
-    if worker.is_running:
-        _log.info("%s worker takes work from %s, %d at once", kind, queue, num_slots)
+    async def say_ready_and_warm_up() -> None:
+        for worker in workers:
+            slots = worker.config().get("max_concurrent_activities")
+            _log.info("%s worker takes work from %s, %s at once", kind, worker.task_queue, slots)
         _say_ready(ready_file)
-        if own:
-            await _warm_up()
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if stop_asked.is_set():
-        _log.info("%s worker stops; what runs has %g s to end", kind, grace.total_seconds())
-        await worker.shutdown()
-    stopping.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+        await _warm_up()
+
+    await run_until_stopped(workers, say_ready_and_warm_up)
+
+
+async def run_until_stopped(
+    workers: Sequence[Worker], when_running: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Run `workers` until SIGTERM or SIGINT, or until one of them fails; then shut them down, all at the same time.
+
+    Raises:
+        RuntimeError: a worker failed.
+    """
+    with _stop_signals() as stop_asked:
+        running = [asyncio.create_task(worker.run()) for worker in workers]
+        stopping = asyncio.create_task(stop_asked.wait())
+        while not (_all_run(workers) or any(t.done() for t in running)):  # noqa: ASYNC110 (temporalio has no event)
+            await asyncio.sleep(0.01)
+        if when_running is not None and _all_run(workers):
+            await when_running()
+        await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop_asked.is_set():
+            _log.info("told to stop; what runs has its grace to end")
+        stopping.cancel()
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*running)
+
+
+def _all_run(workers: Sequence[Worker]) -> bool:
+    return all(worker.is_running for worker in workers)
 
 
 async def _warm_up() -> None:
@@ -178,6 +179,20 @@ async def _warm_up() -> None:
     from bertpar.activities import job_starter
 
     await job_starter().warm_up()
+
+
+def _make_tracking_worker(client: Client, queue: str, grace: timedelta) -> Worker:
+    from bertpar.activities import TRACKING_ACTIVITIES
+
+    return make_worker(
+        "eval",
+        client,
+        queue=queue,
+        num_slots=_NUM_TRACKING_SLOTS,
+        grace=grace,
+        workflows=[],
+        activities=TRACKING_ACTIVITIES,
+    )
 
 
 def _own_workflows(kind: WorkerKind) -> Sequence[type]:

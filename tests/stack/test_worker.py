@@ -17,7 +17,7 @@ from temporalio.client import Client
 from bertpar import stack
 from bertpar.client import connect, temporal_spec
 from bertpar.paths import Home
-from bertpar.worker import make_worker, run_worker
+from bertpar.worker import make_worker, run_until_stopped
 from tests.stack.helpers import wait_for
 from tests.stack.lingering import Lingering, Slow
 
@@ -29,47 +29,53 @@ async def client(home: Home) -> Client:
     return await connect(temporal_spec(), home)
 
 
-async def test_sigterm_lets_running_work_end_within_the_grace(client: Client) -> None:
+async def test_sigterm_lets_running_work_of_every_queue_end_within_the_grace(client: Client) -> None:
     async with make_worker("eval", client, queue=QUEUE, num_slots=1, workflows=[Lingering], activities=[]):
-        assert await _stopped_while_lingering(client, timedelta(seconds=0.5), grace=10) == "done"
+        assert await _stopped_while_lingering(client, timedelta(seconds=0.5), grace=10) == ["done"] * 2
 
 
-async def test_sigterm_cancels_what_does_not_end_within_the_grace(client: Client) -> None:
+async def test_sigterm_cancels_what_does_not_end_within_the_grace_on_any_queue(client: Client) -> None:
     async with make_worker("eval", client, queue=QUEUE, num_slots=1, workflows=[Lingering], activities=[]):
-        assert await _stopped_while_lingering(client, timedelta(seconds=50), grace=0.2) == "cut short"
+        assert await _stopped_while_lingering(client, timedelta(seconds=50), grace=0.2) == ["cut short"] * 2
 
 
-async def _stopped_while_lingering(client: Client, duration: timedelta, *, grace: float) -> str:
-    """Send SIGTERM to a worker (this process) that has begun to linger; return how the activity ended."""
-    handle = await client.start_workflow(
-        Lingering.run, Slow(duration=duration), id=f"linger-{duration}", task_queue=QUEUE
-    )
-    begun = asyncio.Event()
+async def _stopped_while_lingering(client: Client, duration: timedelta, *, grace: float) -> list[str]:
+    """Send SIGTERM to two workers (in this process) that have begun to linger; return how their activities ended."""
+    begun = {"one-queue": asyncio.Event(), "other-queue": asyncio.Event()}
+    handles = [
+        await client.start_workflow(
+            Lingering.run, Slow(duration=duration, queue=queue), id=f"linger-{duration}-{queue}", task_queue=QUEUE
+        )
+        for queue in begun
+    ]
 
     @activity.defn
     async def linger(work: Slow) -> str:
-        begun.set()
+        begun[activity.info().task_queue].set()
         try:
             await asyncio.sleep(work.duration.total_seconds())
         except asyncio.CancelledError:
             return "cut short"
         return "done"
 
-    running = asyncio.create_task(
-        run_worker(
+    workers = [
+        make_worker(
             "training",
             client,
-            queue=QUEUE,
+            queue=queue,
             num_slots=1,
             grace=timedelta(seconds=grace),
             workflows=[],
             activities=[linger],
         )
-    )
-    await asyncio.wait_for(begun.wait(), 20)
+        for queue in begun
+    ]
+    running = asyncio.create_task(run_until_stopped(workers))
+    for event in begun.values():
+        await asyncio.wait_for(event.wait(), 20)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, 20)
-    return await handle.result()
+    return [await handle.result() for handle in handles]
 
 
 def test_a_worker_waits_for_its_server_and_starts_when_that_answers(home: Home, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from bertpar.events import (
     TrainResult,
 )
 from bertpar.spec import ResumeSpec, TrackingSpec
-from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary
+from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary, tracking_queue
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
 
@@ -126,7 +126,7 @@ class Script:
     close_jobs: list[CloseRunJob] = field(default_factory=list)
     queues: dict[str, str] = field(default_factory=dict)
 
-    def activities(self) -> list[Callable[..., object]]:
+    def activities(self) -> dict[str, Callable[..., object]]:
         @activity.defn(name="train")
         async def train(job: TrainJob) -> TrainResult:
             self.queues["train"] = activity.info().task_queue
@@ -145,12 +145,14 @@ class Script:
 
         @activity.defn(name="open_run")
         async def open_run(job: OpenRunJob) -> MlflowRun:
+            self.queues["open_run"] = activity.info().task_queue
             await self.open_run(job)
             self.opened.append(job.identity)
             return MlflowRun(experiment_id="1", run_id=f"mlflow-{job.identity}")
 
         @activity.defn(name="close_run")
         async def close_run(job: CloseRunJob) -> MlflowRun:
+            self.queues["close_run"] = activity.info().task_queue
             await self.close_run(job)
             self.close_jobs.append(job)
             self.closed[job.opening.identity] = job.status
@@ -160,7 +162,7 @@ class Script:
         async def predict(job: PredictJob) -> PredictResult:
             return PredictResult(key=job.output_key, num_examples=1)
 
-        return [train, evaluate, make_snapshot, open_run, close_run, predict]
+        return {a.__name__: a for a in (train, evaluate, make_snapshot, open_run, close_run, predict)}
 
 
 @dataclass
@@ -202,7 +204,7 @@ class Sweep:
 
 @asynccontextmanager
 async def running_sweep(
-    client: Client, script: Script, *, workflows_elsewhere: bool = False, **options: object
+    client: Client, script: Script, *, workflows_elsewhere: bool = False, num_slots: int = 8, **options: object
 ) -> AsyncIterator[Sweep]:
     """Yield a sweep with workers for it; workflows run in another process, or here, where every task replays."""
     name = uuid.uuid4().hex[:8]
@@ -222,13 +224,14 @@ async def running_sweep(
         }  # type: ignore[arg-type]
     )
     activities = script.activities()
-    evaluation = [a for a in activities if a.__name__ != "train"]
-    training = [a for a in activities if a.__name__ == "train"]
+    training = [activities.pop("train")]
+    tracking = [activities.pop("open_run"), activities.pop("close_run")]
     queue = sweep_options.eval_queue
     workflows = [] if workflows_elsewhere else WORKFLOWS
-    make = partial(make_worker, num_slots=8, grace=timedelta(0))
+    make = partial(make_worker, num_slots=num_slots, grace=timedelta(0))
     async with (
-        make("eval", client, queue=queue, workflows=workflows, activities=evaluation),
+        make("eval", client, queue=queue, workflows=workflows, activities=list(activities.values())),
+        make("eval", client, queue=tracking_queue(queue), workflows=[], activities=tracking),
         make("training", client, queue=sweep_options.training_queue, workflows=[], activities=training),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)

@@ -16,7 +16,7 @@ from bertpar.follow import follow_runs
 from bertpar.observe import observe
 from bertpar.paths import Home
 from bertpar.patience import PatientClient
-from bertpar.states import RunBatch, SweepStatus
+from bertpar.states import RunBatch, SweepStatus, tracking_queue
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
@@ -36,7 +36,10 @@ async def test_every_run_is_trained_and_evaluated_on_its_queue(client: Client) -
         status = await sweep.run(sweep.ref(0), sweep.ref(1))
     assert status.status == "completed"
     assert [r.metrics["test/accuracy"] for r in status.runs] == [0.75, 0.75]
-    assert script.queues == {"train": sweep.options.training_queue, "evaluate": sweep.options.eval_queue}
+    training_queue, eval_queue = sweep.options.training_queue, sweep.options.eval_queue
+    tracking = tracking_queue(eval_queue)
+    queues = {"train": training_queue, "evaluate": eval_queue, "open_run": tracking, "close_run": tracking}
+    assert script.queues == queues
     assert sorted(script.opened) == sorted([sweep.sweep_id, *(r.run.run_id for r in status.runs)])
     assert set(script.closed.values()) == {"FINISHED"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
@@ -73,6 +74,36 @@ async def test_runs_are_trained_and_scored_while_mlflow_is_away_and_told_when_it
     assert script.closed.keys() == {sweep.sweep_id, f"{sweep.sweep_id}/0", f"{sweep.sweep_id}/1"}
     evaluations = [job.evaluation for job in script.close_jobs if job.opening.identity != sweep.sweep_id]
     assert [e is not None and e.result.metrics for e in evaluations] == [{"test/accuracy": 0.75}] * 2
+
+
+async def test_runs_are_scored_while_more_calls_to_mlflow_hang_than_a_worker_has_slots(client: Client) -> None:
+    """As with a server that swallows packets: no call fails, each just goes on. One run trains at a time."""
+    back, scored = asyncio.Event(), list[str]()
+
+    async def hang(job: OpenRunJob | CloseRunJob) -> None:
+        while not back.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.1)
+
+    async def train(job: TrainJob) -> TrainResult:
+        num_before = len(script.train_jobs) - 1
+        await until(lambda: len(scored) >= num_before)
+        return await train_at_once(job)
+
+    async def evaluate(job: EvaluateJob) -> EvaluateResult:
+        scored.append(job.run_id)
+        return await evaluate_at_once(job)
+
+    script = Script(train=train, evaluate=evaluate, open_run=hang, close_run=hang)
+    async with running_sweep(client, script, num_slots=2, heartbeat_timeout_seconds=60.0) as sweep:
+        handle = await sweep.start()
+        runs = tuple(sweep.ref(index) for index in range(6))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        await until(lambda: len(scored) == len(runs), 60)
+        assert not script.closed
+        back.set()
+        assert (await handle.result()).status == "completed"
+    assert sorted(scored) == sorted(run.run_id for run in runs)
 
 
 async def test_a_run_that_mlflow_refuses_for_good_fails_with_its_score_and_the_sweep_ends(client: Client) -> None:

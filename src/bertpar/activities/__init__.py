@@ -10,6 +10,8 @@ from bertpar.activities.tracking import close_run, open_run
 from bertpar.activities.train import train
 
 TRAINING_ACTIVITIES: list[Callable[..., Any]] = [train]
-EVAL_ACTIVITIES: list[Callable[..., Any]] = [make_snapshot, open_run, close_run, evaluate, predict]
+TRACKING_ACTIVITIES: list[Callable[..., Any]] = [open_run, close_run]
+# those of tracking too: a sweep in flight may have asked for them here, before they had a queue of their own
+EVAL_ACTIVITIES: list[Callable[..., Any]] = [make_snapshot, evaluate, predict, *TRACKING_ACTIVITIES]
 
-__all__ = ["EVAL_ACTIVITIES", "TRAINING_ACTIVITIES", "job_starter"]
+__all__ = ["EVAL_ACTIVITIES", "TRACKING_ACTIVITIES", "TRAINING_ACTIVITIES", "job_starter"]

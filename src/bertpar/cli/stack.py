@@ -99,7 +99,7 @@ def down(timeout: float) -> None:
 @click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS or the Temporal profile.")
 @click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'.")
 @click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key).")
-@click.option("--queue", help="Task queue. Default: the one of this kind in conf/temporal/default.yaml.")
+@click.option("--queue", help="Task queue; eval serves QUEUE-tracking too. Default: as conf/temporal/default.yaml.")
 @click.option("--slots", type=click.IntRange(min=1), help="Activities at once. Default: by GPUs or CPUs.")
 @click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds that work has to end at a stop.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)

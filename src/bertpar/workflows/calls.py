@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         TrainJob,
         TrainResult,
     )
-    from bertpar.states import SweepOptions
+    from bertpar.states import SweepOptions, tracking_queue
     from bertpar.workflows.failures import ONCE, PATIENT, describe_failure
 
 T = TypeVar("T")
@@ -42,24 +42,26 @@ _TRACKING_CALL: dict[str, Any] = {
 }
 
 
-async def open_run(job: OpenRunJob) -> MlflowRun:
-    """Find or create an MLflow run, waiting for MLflow as long as it takes."""
+async def open_run(job: OpenRunJob, options: SweepOptions) -> MlflowRun:
+    """Find or create an MLflow run, waiting for MLflow as long as it takes, on the tracking queue."""
     run: MlflowRun = await workflow.execute_activity(
         "open_run",
         job,
         result_type=MlflowRun,
+        task_queue=tracking_queue(options.eval_queue),
         **_TRACKING_CALL,
         summary=job.name,
     )
     return run
 
 
-async def close_run(job: CloseRunJob) -> MlflowRun:
-    """Bring an MLflow run to its end, waiting for MLflow as long as it takes."""
+async def close_run(job: CloseRunJob, options: SweepOptions) -> MlflowRun:
+    """Bring an MLflow run to its end, waiting for MLflow as long as it takes, on the tracking queue."""
     run: MlflowRun = await workflow.execute_activity(
         "close_run",
         job,
         result_type=MlflowRun,
+        task_queue=tracking_queue(options.eval_queue),
         **_TRACKING_CALL,
         summary=f"{job.opening.name} {job.status}",
     )

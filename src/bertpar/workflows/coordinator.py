@@ -221,7 +221,7 @@ class CoordinatorWorkflow:
 
     async def _tell_mlflow(self, index: int, job: CloseRunJob, one: OneRun) -> None:
         try:
-            mlflow_run = await calls.close_run(job)
+            mlflow_run = await calls.close_run(job, self._sweep.options)
             self._update(index, mlflow_run_id=mlflow_run.run_id)
             if job.status == "FINISHED":
                 self._update(index, status="completed")
@@ -266,8 +266,9 @@ class CoordinatorWorkflow:
             self._mlflow_opening = asyncio.create_task(self._open_parent_patiently())
 
     async def _open_parent_patiently(self) -> None:
+        options = self._sweep.options
         try:
-            self._mlflow = await calls.open_run(opening_of_sweep(self._sweep.sweep_id, self._sweep.options))
+            self._mlflow = await calls.open_run(opening_of_sweep(self._sweep.sweep_id, options), options)
         except ActivityError as error:  # told again, and by every run, when they are closed
             workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
 
@@ -276,9 +277,10 @@ class CoordinatorWorkflow:
             return  # no run ever began
         if self._mlflow_opening is not None:
             self._mlflow_opening.cancel()  # closing does what is missing
-        opening = opening_of_sweep(self._sweep.sweep_id, self._sweep.options)
+        options = self._sweep.options
+        closing = closing_of_sweep(opening_of_sweep(self._sweep.sweep_id, options), status, self._runs.values())
         try:
-            self._mlflow = await calls.close_run(closing_of_sweep(opening, status, self._runs.values()))
+            self._mlflow = await calls.close_run(closing, options)
         except ActivityError as error:  # MLflow refuses for good, which the runs have told: their results stand
             workflow.logger.error("the sweep's MLflow run stays open: %s", describe_failure(error).message)
 

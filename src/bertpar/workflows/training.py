@@ -62,7 +62,8 @@ class TrainingWorkflow:
     async def _open_run(self) -> None:
         job = self._job
         try:
-            run = await calls.open_run(opening_of_run(job.run, job.sweep_id, job.snapshot, job.options))
+            opening = opening_of_run(job.run, job.sweep_id, job.snapshot, job.options)
+            run = await calls.open_run(opening, job.options)
         except ActivityError as error:  # whoever closes the run is told the same, and tells it
             workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
         else:
