@@ -11,7 +11,6 @@ from bertpar.activities.train import train
 
 TRAINING_ACTIVITIES: list[Callable[..., Any]] = [train]
 TRACKING_ACTIVITIES: list[Callable[..., Any]] = [open_run, close_run]
-# those of tracking too: a sweep in flight may have asked for them here, before they had a queue of their own
-EVAL_ACTIVITIES: list[Callable[..., Any]] = [make_snapshot, evaluate, predict, *TRACKING_ACTIVITIES]
+EVAL_ACTIVITIES: list[Callable[..., Any]] = [make_snapshot, evaluate, predict]
 
 __all__ = ["EVAL_ACTIVITIES", "TRACKING_ACTIVITIES", "TRAINING_ACTIVITIES", "job_starter"]
