@@ -18,7 +18,7 @@ from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.stack.child import MARK
 from bertpar.states import Attempt, RunRef, RunState, SweepOptions, SweepStatus
 from bertpar.verify import Place
-from bertpar.verify.storm.fire import Prediction, UnderFire, predict
+from bertpar.verify.storm.outcome import Prediction, UnderFire, predict
 from bertpar.verify.storm.plan import (
     EVALUATION_POINTS,
     PREDICTION_POINTS,

@@ -24,7 +24,8 @@ from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.stack.settings import SLOTS_VARIABLE, visible_gpus
 from bertpar.verify.composing import compose_run
 from bertpar.verify.exactness import Device, exactness_problems
-from bertpar.verify.storm.fire import Fire, UnderFire
+from bertpar.verify.storm.fire import Fire
+from bertpar.verify.storm.outcome import UnderFire
 from bertpar.verify.storm.plan import plan_sweep
 from bertpar.verify.storm.report import Judged, totals
 from bertpar.verify.storm.sweeps import Configuration, Sweeps, write_configurations

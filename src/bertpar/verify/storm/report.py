@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bertpar.verify.storm.fire import UnderFire
+from bertpar.verify.storm.outcome import UnderFire
 from bertpar.verify.storm.watch import Recovery
 from bertpar.verify.sweeps import RunComparison
 
