@@ -123,7 +123,9 @@ async def _storm(
         undisturbed = await Fire(home, sweeps, plan_sweep(seed, 0), None, 0).run(deadline_seconds)
         click.echo(f"{undisturbed.sweep_id}: undisturbed, {undisturbed.status} in {undisturbed.seconds:.0f} s")
         if undisturbed.failures:
-            raise BertparError(f"of the undisturbed sweep: {'; '.join(undisturbed.failures)}; see {home.logs}")
+            raise BertparError(
+                f"the undisturbed sweep is no measure: {'; '.join(undisturbed.failures)}; see {home.logs}"
+            )
         reference = await asyncio.to_thread(read_sweep, undisturbed.place, undisturbed.sweep_id)
         for number in itertools.count(first):
             num_left = max(0, num_kills - sum(one.fire.num_blows for one in judged))
