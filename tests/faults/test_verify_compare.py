@@ -96,6 +96,7 @@ def test_the_earliest_difference_comes_first() -> None:
     [
         (replace(RUN, statuses=("FINISHED", "RUNNING")), "2 MLflow runs instead of one"),
         (replace(RUN, num_evaluations=2), "2 evaluations instead of one"),
+        (replace(RUN, num_evaluations=0, best_step=None), "0 evaluations instead of one"),
         (replace(RUN, weights={8: RUN.weights[8]}), "the best checkpoint, of step 4, is not in the store"),
         (
             replace(RUN, weights={4: RUN.weights[4]}),

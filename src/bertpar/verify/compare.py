@@ -18,7 +18,7 @@ def faults(run: RunOutcome) -> list[str]:
         found.append(f"{len(run.statuses)} MLflow runs instead of one")
     if run.contradiction is not None:
         found.append(f"a step was made twice, differently: {run.contradiction}")
-    if run.num_evaluations > 1:
+    if run.num_evaluations > 1 or (run.num_evaluations == 0 and "FINISHED" in run.statuses):
         found.append(f"{run.num_evaluations} evaluations instead of one")
     found += [f"step {step}: two attempts made checkpoints with different weights" for step in run.torn_steps]
     if run.best_step is not None and run.best_step not in run.weights:
