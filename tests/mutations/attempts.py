@@ -233,6 +233,14 @@ ATTEMPTS = (
         instead="",
         tests=tests_of(_FENCE, "a_superseded_attempt_adds_no_row_to_mlflow"),
     ),
+    Protection(
+        name="outages and lost workers are no tries",
+        protects="An activity that has waited through an outage still has all its tries.",
+        file="activities/_job.py",
+        code="count = _num_failures() + 1",
+        instead="count = activity.info().attempt",
+        tests=tests_of("workflows/test_tries.py", "outages_and_failures_are_counted_apart"),
+    ),
     # --- processes ----------------------------------------------------------------------------------------
     Protection(
         name="a job dies with its worker",

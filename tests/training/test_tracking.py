@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from bertpar import faults, tracking
 from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, publish_spec, to_json
-from bertpar.errors import ConfigError, CorruptError, TrackingError
+from bertpar.errors import ConfigError, CorruptError, StoreError, TrackingError
 from bertpar.events import CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
@@ -424,3 +424,12 @@ def test_a_failed_run_whose_waiting_rows_are_damaged_is_closed_and_says_so_and_a
             run = bench.client.get_run(bench.close(run_id, status).run_id)
             assert run.info.status == status
             assert "metric_rows.json" in run.data.tags["bertpar.incomplete"]
+
+
+def test_a_store_that_is_not_mounted_gets_nothing(tmp_path: Path, bench: Bench) -> None:
+    """Else it would look like one that has lost its specifications."""
+    bare = tmp_path / "mount point"
+    bare.mkdir()
+    with pytest.raises(StoreError, match="Is it mounted"):
+        tracking.open_run(bench.job("unmounted", spec_key=None), Store(str(bare), tmp_path / "cache"))
+    assert not list(bare.iterdir())

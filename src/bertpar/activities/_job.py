@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 _LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
 _MAX_FAILURES = 10
-"""Tries at one activity, where nothing says that trying again will help."""
+"""Of one activity, where nothing says that trying again will help. Outages and lost workers are none."""
+_COUNT = "failures"
+"""The last detail of the heartbeats of an activity that has failed before: `{_COUNT: how often}`."""
 
 
 @cache
@@ -55,7 +57,7 @@ async def run_with_heartbeats(
         pulse.seen()
         if event == "progress":
             pulse.details = [value]
-            activity.heartbeat(value)
+            _heartbeat(value)
         elif event == "note":
             activity.logger.warning("%s: %s", kind, value)
         elif event != TICK and on_event is not None:
@@ -148,8 +150,20 @@ async def _beat(pulse: _Pulse) -> None:
     interval = timeout.total_seconds() / 4 if timeout else 10.0
     while True:
         if pulse.is_alive():
-            activity.heartbeat(*pulse.details)
+            _heartbeat(*pulse.details)
         await asyncio.sleep(interval)
+
+
+def _heartbeat(*details: Any) -> None:
+    """Heartbeat, and hand on how often the activity has failed: Temporal's count has outages and lost workers in it."""
+    count = _num_failures()
+    activity.heartbeat(*details, *([{_COUNT: count}] if count else []))
+
+
+def _num_failures() -> int:
+    details = activity.info().heartbeat_details  # of the try before
+    last = details[-1] if details else None
+    return last.get(_COUNT, 0) if isinstance(last, dict) else 0
 
 
 def application_error(failure: Failure) -> ApplicationError:
@@ -159,13 +173,17 @@ def application_error(failure: Failure) -> ApplicationError:
     """
     action = action_on(failure.error_type)
     patient = action in (Action.AGAIN, Action.WAIT)
-    final = action in (Action.FINAL, Action.REBUILD) or activity.info().attempt >= _MAX_FAILURES
+    final = action in (Action.FINAL, Action.REBUILD)
+    if not patient and not final:
+        count = _num_failures() + 1
+        activity.heartbeat({_COUNT: count})
+        final = count >= _MAX_FAILURES
     return ApplicationError(
         failure.message,
         failure.traceback,
         failure.step,
         type=failure.error_type,
-        non_retryable=final and not patient,
+        non_retryable=final,
     )
 
 

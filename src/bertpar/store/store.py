@@ -54,6 +54,16 @@ class Store:
                 "Give a folder or URL that this user may write: store.root=/path/to/folder"
             ) from error
 
+    def check_there(self) -> None:
+        """Return if the store can hold what a client has put into it before any work began.
+
+        Raises:
+            StoreError: it is empty, as a file system that is not mounted, which has lost nothing and must get nothing.
+        """
+        with self.errors_told("cannot look"):
+            if self._place.is_empty():
+                raise StoreError(f"store.root={self.root} is empty or missing, and should hold a sweep. Is it mounted?")
+
     def find(self, key: str) -> Bundle | None:
         """Return the committed bundle at `key`, or None. Reads the manifest only: `fetch` verifies the files."""
         with self.errors_told(f"cannot read {key}"):
@@ -102,11 +112,7 @@ class Store:
         """
         bundle = self.find(key)
         if bundle is None:
-            with self.errors_told(f"cannot read {key}"):
-                if self._place.is_empty():  # a file system that is not mounted has lost nothing
-                    raise StoreError(
-                        f"store.root={self.root} is empty or missing: {key} should be in it. Is it mounted?"
-                    )
+            self.check_there()
             raise CorruptError(f"{key} in store {self.root} is missing or was never committed")
         if digest is not None and bundle.digest != digest:
             raise CorruptError(f"{key} in store {self.root} has digest {bundle.digest}, not {digest}")

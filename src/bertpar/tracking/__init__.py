@@ -15,6 +15,7 @@ from bertpar.tracking.runs import close_run, find_opened, open_run
 
 __all__ = [
     "EXAMPLES_PER_SECOND",
+    "RowLog",
     "check_reachable",
     "close_run",
     "compare_url",
@@ -24,7 +25,6 @@ __all__ = [
     "initialise_database",
     "initialise_local_database",
     "log_artifacts",
-    "RowLog",
     "log_missing_rows",
     "log_rows",
     "open_run",

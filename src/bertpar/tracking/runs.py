@@ -33,9 +33,11 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
 
     Raises:
         CorruptError: the RunSpec is missing or damaged.
+        StoreError: the store is away.
         TrackingRefusedError: the run or its experiment was deleted in MLflow.
         TrackingError: MLflow cannot be reached.
     """
+    store.check_there()
     spec = fetch_spec(store, job.spec_key) if job.spec_key is not None else None
     # One lock for all: it also keeps two runs from adding the same experiment or dataset at once.
     with store.only_one("mlflow"), mlflow_client(job.tracking.uri) as client:
