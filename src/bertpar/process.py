@@ -146,6 +146,15 @@ class JobStarter:
             pid.add_done_callback(_kill_unwanted)  # it is forked all the same, as soon as the template gets to it
             raise
 
+    async def aclose(self) -> None:
+        """End the template, which has no job any more, before the event loop ends that it is a child of."""
+        if self._connection is not None:
+            self._connection = None
+            assert self._process is not None
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await asyncio.gather(*self._tasks)
+
     async def _listen(self, connection: socket.socket, process: asyncio.subprocess.Process) -> None:
         loop = asyncio.get_running_loop()
         with connection, suppress(OSError):
@@ -158,8 +167,11 @@ class JobStarter:
                 else:
                     self._exit_codes.pop(answer["id"]).set_result(answer["exit_code"])
                     self._devices.pop(answer["id"], None)
+        is_missed = self._connection is connection
         self._forget(connection, "died")
-        _log.warning("the template of job processes ended with exit code %s", await process.wait())
+        exit_code = await process.wait()
+        if is_missed:
+            _log.warning("the template of job processes ended with exit code %s", exit_code)
 
     def _give_up(self, connection: socket.socket) -> None:
         """Kill a template that is stopped or hangs, which cannot report its end."""

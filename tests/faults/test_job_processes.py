@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 
 import psutil
 import pytest
+from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment
 
 from bertpar import faults, process
 from bertpar.activities import _job
 from bertpar.codec import publish_spec
 from bertpar.errors import ProcessDiedError
-from bertpar.events import SnapshotJob
+from bertpar.events import Failure, SnapshotJob
 from bertpar.process import JobProcess, JobStarter, run_job
 from bertpar.store import Store
 from tests.e2e.conftest import until
@@ -185,6 +186,35 @@ async def test_what_runs_in_the_worker_itself_has_heartbeats_for_as_long_as_it_t
     monkeypatch.setattr(_job._Pulse.__init__, "__defaults__", (time.monotonic, 0.0))  # a job would be lost already
     assert await count_beats(_job._Pulse()) == 0
     assert await count_beats(None) > 0
+
+
+@pytest.mark.parametrize(("most_tries", "beats"), [(1, []), (0, [({"failures": 1},)])])
+async def test_only_what_temporal_tries_again_counts_its_failures_in_heartbeats(most_tries: int, beats: Any) -> None:
+    """Whoever looks at a training takes the details of its heartbeats for its progress."""
+    told: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, retry_policy=RetryPolicy(maximum_attempts=most_tries))
+    environment.on_heartbeat = lambda *details: told.append(details)
+
+    async def fail() -> None:
+        _job.application_error(Failure(error_type="KeyError", message="a bug"))
+
+    await environment.run(fail)
+    assert told == beats
+
+
+def test_a_starter_that_is_closed_leaves_no_template_and_nothing_to_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def start_and_close() -> int:
+        async with aclosing(JobStarter(tmp_path)) as starter:
+            await starter.warm_up()
+            assert starter._process is not None
+            return starter._process.pid
+
+    template = asyncio.run(start_and_close())
+    assert not psutil.pid_exists(template)
+    assert capfd.readouterr().err == ""
 
 
 async def count_beats(pulse: _job._Pulse | None) -> int:

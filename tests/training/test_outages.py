@@ -109,7 +109,7 @@ def test_a_training_that_waits_for_space_leaves_when_asked(full: Lab, monkeypatc
             recorders[0]._stop_asked = True
 
     monkeypatch.setattr(callbacks.RunRecorder, "on_train_start", remember)
-    with pytest.raises(PreemptedError, match="while step 2 waits to be saved"):
+    with pytest.raises(PreemptedError, match="while step 2 waits for the store: .*No space left"):
         full.train(SPEC, "stopped-while-waiting", also=ask_to_stop)
 
 

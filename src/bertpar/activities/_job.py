@@ -166,6 +166,12 @@ def _num_failures() -> int:
     return last.get(_COUNT, 0) if isinstance(last, dict) else 0
 
 
+def _is_tried_again() -> bool:
+    """Say whether Temporal tries the activity again: training's workflow does, and reads progress in heartbeats."""
+    policy = activity.info().retry_policy
+    return policy is None or policy.maximum_attempts != 1
+
+
 def application_error(failure: Failure) -> ApplicationError:
     """Return `failure` as Temporal carries it: traceback and step as details, retried as errors.py decides.
 
@@ -174,7 +180,7 @@ def application_error(failure: Failure) -> ApplicationError:
     action = action_on(failure.error_type)
     patient = action in (Action.AGAIN, Action.WAIT)
     final = action in (Action.FINAL, Action.REBUILD)
-    if not patient and not final:
+    if not patient and not final and _is_tried_again():
         count = _num_failures() + 1
         activity.heartbeat({_COUNT: count})
         final = count >= _MAX_FAILURES

@@ -200,7 +200,7 @@ class RunRecorder(Checkpoint):
             except StoreError as error:
                 if self._stop_asked:
                     raise PreemptedError(
-                        f"asked to stop while step {self.state.step} waits to be saved: {error}"
+                        f"asked to stop while step {self.state.step} waits for the store: {error}"
                     ) from error
                 self._report("training", waiting=f"storage: {error}")
                 time.sleep(_STORAGE_RETRY_SECONDS[min(num_failures, len(_STORAGE_RETRY_SECONDS) - 1)])

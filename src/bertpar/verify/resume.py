@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,23 +73,24 @@ async def verify_resume(spec: RunSpec, home: Home, num_kills: int, seed: int, sa
         JobStarter(home.logs / side, visible_gpus(), {HOME_VARIABLE: str(home.root), **environment})
         for side, environment in ((UNDISTURBED, {}), (KILLED, {faults.VARIABLE: str(orders)}))
     )
-    lab = await _prepare(spec, home, quiet)
-    plan = plan_batches(lab.snapshot.num_examples["train"], spec.seed, spec.trainer)
-    commits = commit_steps(spec, plan)
-    kills = plan_kills(num_kills, seed, plan.total_steps, commits)
-    say(f"{plan.total_steps} steps, {len(commits)} checkpoints; {len(kills)} kills (seed {seed}):")
-    say("  " + ", ".join(f"step {kill.step} at {kill.point}" for kill in kills))
-    undisturbed, killed = _Side(lab, UNDISTURBED, quiet, say), _Side(lab, KILLED, deadly, say)
-    executioner = _Executioner(kills, commits, orders)
-    trainings = undisturbed.train(None), killed.train(executioner)
-    if len(os.sched_getaffinity(0)) >= 2 * (spec.trainer.num_threads or 1):
-        await asyncio.gather(*trainings)
-    else:
-        for training in trainings:
-            await training
-    say("both are trained; scoring them on the test split")
-    one, other = await undisturbed.outcome(quiet), await killed.outcome(quiet)
-    return judge(one, other, kills=executioner.done, commits=commits)
+    async with aclosing(quiet), aclosing(deadly):
+        lab = await _prepare(spec, home, quiet)
+        plan = plan_batches(lab.snapshot.num_examples["train"], spec.seed, spec.trainer)
+        commits = commit_steps(spec, plan)
+        kills = plan_kills(num_kills, seed, plan.total_steps, commits)
+        say(f"{plan.total_steps} steps, {len(commits)} checkpoints; {len(kills)} kills (seed {seed}):")
+        say("  " + ", ".join(f"step {kill.step} at {kill.point}" for kill in kills))
+        undisturbed, killed = _Side(lab, UNDISTURBED, quiet, say), _Side(lab, KILLED, deadly, say)
+        executioner = _Executioner(kills, commits, orders)
+        trainings = undisturbed.train(None), killed.train(executioner)
+        if len(os.sched_getaffinity(0)) >= 2 * (spec.trainer.num_threads or 1):
+            await asyncio.gather(*trainings)
+        else:
+            for training in trainings:
+                await training
+        say("both are trained; scoring them on the test split")
+        one, other = await undisturbed.outcome(quiet), await killed.outcome(quiet)
+        return judge(one, other, kills=executioner.done, commits=commits)
 
 
 def judge(undisturbed: RunOutcome, killed: RunOutcome, *, kills: Sequence[Kill], commits: Sequence[int]) -> Verdict:
