@@ -10,6 +10,7 @@ _JOBS = "faults/test_job_processes.py"
 _FAILURES = "unit/test_failures.py"
 _TRAINING = "workflows/test_training.py"
 _OUTAGES = "workflows/test_outages.py"
+_DAMAGE = "workflows/test_damage.py"
 
 ATTEMPTS = (
     # --- signals ------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ ATTEMPTS = (
         file="workflows/one_run.py",
         code="attempts=self.trained.attempts if self.trained else ()",
         instead="attempts=()",
-        tests=tests_of(_OUTAGES, "a_best_checkpoint_that_is_found_damaged_at_evaluation_is_trained_again"),
+        tests=tests_of(_DAMAGE, "a_best_checkpoint_that_is_found_damaged_at_evaluation_is_trained_again"),
     ),
     Protection(
         name="a best checkpoint found damaged at evaluation is trained again",
@@ -118,7 +119,7 @@ ATTEMPTS = (
         file="workflows/one_run.py",
         code="if not is_damage or not self.may_rebuild():",
         instead="if True:",
-        tests=tests_of(_OUTAGES, "a_best_checkpoint_that_is_found_damaged_at_evaluation_is_trained_again"),
+        tests=tests_of(_DAMAGE, "a_best_checkpoint_that_is_found_damaged_at_evaluation_is_trained_again"),
     ),
     Protection(
         name="what is found damaged when MLflow is told is made again",
@@ -126,7 +127,7 @@ ATTEMPTS = (
         file="workflows/coordinator.py",
         code="elif is_damage(failure) and not self._cancelled and one.may_rebuild():",
         instead="elif False:",
-        tests=tests_of(_OUTAGES, "what_is_found_damaged_when_mlflow_is_told_is_made_again"),
+        tests=tests_of(_DAMAGE, "what_is_found_damaged_when_mlflow_is_told_is_made_again"),
     ),
     Protection(
         name="telling MLflow changes nothing about how a run ended",
@@ -142,7 +143,7 @@ ATTEMPTS = (
         file="workflows/calls.py",
         code="if not is_damage or num_rebuilds == _MAX_REBUILDS:",
         instead="if True:",
-        tests=tests_of(_OUTAGES, "a_damaged_snapshot_is_made_again_and_the_run_goes_on"),
+        tests=tests_of(_DAMAGE, "a_damaged_snapshot_is_made_again_and_the_run_goes_on"),
     ),
     Protection(
         name="a snapshot whose source has changed is not taken for it",
@@ -150,7 +151,7 @@ ATTEMPTS = (
         file="workflows/calls.py",
         code="        if made != snapshot:\n",
         instead="        if False:\n",
-        tests=tests_of(_OUTAGES, "a_damaged_snapshot_whose_source_has_changed_fails_with_its_name"),
+        tests=tests_of(_DAMAGE, "a_damaged_snapshot_whose_source_has_changed_fails_with_its_name"),
     ),
     Protection(
         name="a sweep whose first runs fail alike pauses",

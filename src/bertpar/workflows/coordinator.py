@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import CloseRunJob, Failure, SnapshotJob, SnapshotRef
@@ -17,8 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows import calls
     from bertpar.workflows.failures import cancel_requested, describe_failure, is_damage, last_frame
     from bertpar.workflows.one_run import OneRun
+    from bertpar.workflows.parent_run import ParentRun
     from bertpar.workflows.planning import all_done, common_failure, leaderboard, next_starts, sweep_outcome
-    from bertpar.workflows.records import closing_of_sweep, opening_of_sweep
 
 _IDLE_GRACE = timedelta(minutes=10)
 """How long a sweep that is not closed waits for another batch after its last run."""
@@ -39,8 +39,7 @@ class CoordinatorWorkflow:
         self._closed = state.closed
         self._paused = state.paused
         self._may_pause = state.may_pause
-        self._mlflow = state.mlflow
-        self._mlflow_opening: asyncio.Task[None] | None = None
+        self._parent = ParentRun(state.sweep_id, state.options, state.mlflow)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         """Runs that are being computed. A cancellation cancels them."""
         self._closings: dict[int, asyncio.Task[None]] = {}
@@ -62,7 +61,9 @@ class CoordinatorWorkflow:
             self._cancelled = True
             await asyncio.shield(self._cancel_runs())
             raise
-        await self._close_parent("FINISHED" if sweep_outcome(self._runs.values()) == "completed" else "FAILED")
+        await self._parent.close(
+            "FINISHED" if sweep_outcome(self._runs.values()) == "completed" else "FAILED", self._runs.values()
+        )
         self._ended = True
         return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._runs))
 
@@ -110,7 +111,7 @@ class CoordinatorWorkflow:
             name=self._sweep.name,
             status=self._outcome(),
             runs=tuple(self._runs[index] for index in sorted(self._runs)),
-            mlflow=self._mlflow,
+            mlflow=self._parent.mlflow_run,
             options=self._sweep.options,
             paused=self._paused,
         )
@@ -129,7 +130,7 @@ class CoordinatorWorkflow:
             if workflow.info().is_continue_as_new_suggested():
                 await self._continue_as_new()
             for index in self._next_starts():
-                self._open_parent()
+                self._parent.open()
                 self._update(index, status="preparing")
                 self._start(index, self._one_run(index))
             if self._is_idle():
@@ -173,7 +174,7 @@ class CoordinatorWorkflow:
                 runs=tuple(self._runs.values()),
                 closed=self._closed,
                 snapshots=self._known_snapshots,
-                mlflow=self._mlflow,
+                mlflow=self._parent.mlflow_run,
                 paused=self._paused,
                 may_pause=self._may_pause,
             )
@@ -187,7 +188,7 @@ class CoordinatorWorkflow:
             if state.status not in (*TERMINAL, "reporting"):
                 self._update(index, status="cancelled")
         await workflow.wait_condition(lambda: not self._closings)
-        await self._close_parent("KILLED")
+        await self._parent.close("KILLED", self._runs.values())
         self._ended = True
 
     # --- one run ------------------------------------------------------------------------------------------
@@ -257,32 +258,6 @@ class CoordinatorWorkflow:
         for request, making in list(self._snapshots.items()):
             if making.done() and request not in self._known_snapshots:
                 del self._snapshots[request]
-
-    # --- the sweep's own MLflow run -----------------------------------------------------------------------
-
-    def _open_parent(self) -> None:
-        """Have the parent run opened, if that is not so; nothing waits for it."""
-        if self._mlflow is None and self._mlflow_opening is None:
-            self._mlflow_opening = asyncio.create_task(self._open_parent_patiently())
-
-    async def _open_parent_patiently(self) -> None:
-        options = self._sweep.options
-        try:
-            self._mlflow = await calls.open_run(opening_of_sweep(self._sweep.sweep_id, options), options)
-        except ActivityError as error:  # told again, and by every run, when they are closed
-            workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
-
-    async def _close_parent(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        if self._mlflow is None and self._mlflow_opening is None:
-            return  # no run ever began
-        if self._mlflow_opening is not None:
-            self._mlflow_opening.cancel()  # closing does what is missing
-        options = self._sweep.options
-        closing = closing_of_sweep(opening_of_sweep(self._sweep.sweep_id, options), status, self._runs.values())
-        try:
-            self._mlflow = await calls.close_run(closing, options)
-        except ActivityError as error:  # MLflow refuses for good, which the runs have told: their results stand
-            workflow.logger.error("the sweep's MLflow run stays open: %s", describe_failure(error).message)
 
     # --- bookkeeping --------------------------------------------------------------------------------------
 
