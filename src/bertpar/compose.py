@@ -36,6 +36,7 @@ from bertpar.spec import (
     TrackingSpec,
     TrainerSpec,
 )
+from bertpar.states import tracking_queue
 from bertpar.tracking import resolve_uri
 from bertpar.tracking.address import without_password
 
@@ -288,6 +289,11 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
             nan_lr_factor=resume.optional_number("nan_lr_factor", above=0, below=1, hint="null: a NaN loss is final"),
         ),
     )
+    if spec.temporal.training_queue in (taken := (spec.temporal.eval_queue, tracking_queue(spec.temporal.eval_queue))):
+        problems.append(
+            f"temporal.training_queue={spec.temporal.training_queue} must be another queue than {' and '.join(taken)}, "
+            "which evaluation workers serve"
+        )
     for reader in (temporal, tracking, store, sweep, resume):
         reader.refuse_unknown()
     return spec

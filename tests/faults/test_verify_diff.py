@@ -122,7 +122,8 @@ def test_json_says_the_same(homes: tuple[Home, Home]) -> None:
     assert [bool(run["problems"]) for run in told["runs"]] == [False, False, True]
 
 
-def test_a_sweep_that_is_not_there_is_a_users_error(homes: tuple[Home, Home]) -> None:
-    done = diff(homes[0], "a", "b")
+@pytest.mark.parametrize("name", ["b", "b's"])
+def test_a_sweep_that_is_not_there_is_a_users_error(homes: tuple[Home, Home], name: str) -> None:
+    done = diff(homes[0], "a", name)
     assert done.returncode == 2
-    assert "no run of sweep b in MLflow" in done.stderr
+    assert f"no run of sweep {name} in MLflow" in done.stderr

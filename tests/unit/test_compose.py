@@ -76,6 +76,8 @@ def test_regression_is_judged_by_pearson_and_loss_by_its_minimum() -> None:
         ("resume.allow_inexact=perhaps", r"resume.allow_inexact=perhaps must be true or false"),
         ("resume.nan_lr_factor=1", r"resume.nan_lr_factor=1 must be a number > 0 and < 1. null: a NaN loss is final"),
         ("trainer.num_threads=0", r"trainer.num_threads=0 must be an integer >= 1"),
+        ("temporal.training_queue=bert-eval-task-queue", r"must be another queue than bert-eval-task-queue and"),
+        ("temporal.training_queue=bert-eval-task-queue-tracking", r"which evaluation workers serve"),
         ("sweep.max_parallel=0", r"sweep.max_parallel=0 must be an integer >= 1"),
         ("+trainer.epochs=3", r"trainer.epochs is unknown; choose from: .*max_epochs"),
         ("+typo=3", r"typo is unknown; choose from: "),

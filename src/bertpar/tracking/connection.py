@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bertpar.errors import TrackingError, TrackingRefusedError
 from bertpar.paths import Home
@@ -96,6 +96,12 @@ def ensure_experiment(tracking: TrackingSpec) -> str:
     """
     with mlflow_client(tracking.uri) as client:
         return find_or_create_experiment(client, tracking)
+
+
+def tag_filter(tag: str, operator: Literal["=", "LIKE"], value: str) -> str:
+    """Return MLflow's filter for runs with such a tag."""
+    quote = '"' if "'" in value else "'"
+    return f"tags.`{tag}` {operator} {quote}{value}{quote}"
 
 
 def find_or_create_experiment(client: Any, tracking: TrackingSpec) -> str:

@@ -14,7 +14,7 @@ from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
 from bertpar.events import IDENTITY_TAG, SWEEP_TAG, TEMPORAL_TAG, CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
-from bertpar.tracking.connection import find_or_create_experiment, mlflow_client
+from bertpar.tracking.connection import find_or_create_experiment, mlflow_client, tag_filter
 from bertpar.tracking.evaluations import log_evaluation
 from bertpar.tracking.rows import log_missing_rows
 
@@ -142,8 +142,7 @@ def _parent_run_id(store: Store, identity: str) -> str:
 
 def _find(client: Any, experiment_id: str, identity: str) -> list[Any]:
     """Return the active runs that carry the identity, the earliest first."""
-    quote = '"' if "'" in identity else "'"
-    runs = client.search_runs([experiment_id], f"tags.`{IDENTITY_TAG}` = {quote}{identity}{quote}")
+    runs = client.search_runs([experiment_id], tag_filter(IDENTITY_TAG, "=", identity))
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 

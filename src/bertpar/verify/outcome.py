@@ -13,7 +13,7 @@ from bertpar.events import IDENTITY_TAG
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
 from bertpar.tracking import EXAMPLES_PER_SECOND
-from bertpar.tracking.connection import mlflow_client
+from bertpar.tracking.connection import mlflow_client, tag_filter
 from bertpar.tracking.rows import CONTRADICTION_TAG
 from bertpar.verify.weights import Weights, read_weights
 
@@ -125,7 +125,7 @@ def find_mlflow_runs(tracking_uri: str, identity: str) -> dict[str, list[Any]]:
     with mlflow_client(tracking_uri) as client:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         while True:
-            found = client.search_runs(experiments, f"tags.`{IDENTITY_TAG}` LIKE '{identity}%'", page_token=page)
+            found = client.search_runs(experiments, tag_filter(IDENTITY_TAG, "LIKE", f"{identity}%"), page_token=page)
             runs += list(found)
             if not (page := found.token):
                 break
