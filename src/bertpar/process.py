@@ -23,6 +23,7 @@ from typing import IO, Any
 from bertpar.codec import from_json, to_json
 from bertpar.errors import ProcessDiedError
 from bertpar.events import Failure
+from bertpar.logs import open_log
 
 STOP_GRACE_SECONDS = 5.0
 LONGEST_START_SECONDS = 120.0
@@ -105,8 +106,7 @@ class JobStarter:
             if self._connection is None:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 ours.setblocking(False)
-                self._log_file.parent.mkdir(parents=True, exist_ok=True)
-                with theirs, self._log_file.open("ab") as log:
+                with theirs, open_log(self._log_file) as log:
                     self._process = await asyncio.create_subprocess_exec(
                         *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
                         env={**os.environ, **self._environment, **_ONE_THREAD},
@@ -218,7 +218,6 @@ async def run_job(
         JobFailed: the job reported a failure.
         ProcessDiedError: the process ended without a result.
     """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     try:
         with _nameless_file() as job_file:

@@ -19,9 +19,11 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bertpar import jobs
+from bertpar.logs import open_log
 
 _MESSAGE_BYTES = 65536
 
@@ -89,9 +91,9 @@ class Template:
             if "device" in request:  # before anything has touched an accelerator
                 os.environ["CUDA_VISIBLE_DEVICES"] = request["device"]
             os.setsid()  # one signal then reaches whatever the job starts
-            log = _open_log(request["log_file"])
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            with open_log(Path(request["log_file"])) as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
             jobs.main(request["kind"], job_fd, events_fd, template_pid)
         finally:
             os._exit(1)  # jobs.main has ended the process unless it could not even begin
@@ -107,13 +109,6 @@ class Template:
     def _send(self, **message: Any) -> None:
         with suppress(BrokenPipeError):
             self._connection.send(json.dumps(message).encode())
-
-
-def _open_log(name: str) -> int:
-    try:
-        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:  # the disk is full: the job can tell of it all the same
-        return os.open(os.devnull, os.O_WRONLY)
 
 
 def main(argv: list[str]) -> None:

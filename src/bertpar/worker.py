@@ -41,6 +41,7 @@ _PASSED_THROUGH = (
 _HEARTBEAT_INTERVAL = timedelta(seconds=1)
 _MAX_RECONNECT_SECONDS = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
+_SECONDS_BETWEEN_TRIES_TO_SAY_READY = 1.0
 _NUM_TRACKING_SLOTS = 4
 """Calls to MLflow at once. A handful is enough: they wait for it, and for one lock of the host (tracking/runs.py)."""
 
@@ -137,37 +138,44 @@ async def run_worker(
     if kind == "eval":
         workers.append(_make_tracking_worker(client, tracking_queue(queue), grace))
 
-    async def say_ready_and_warm_up() -> None:
+    async def warm_up_and_say_ready() -> None:
         for worker in workers:
             slots = worker.config().get("max_concurrent_activities")
             _log.info("%s worker takes work from %s, %s at once", kind, worker.task_queue, slots)
-        _say_ready(ready_file)
         await _warm_up()
+        await _say_ready(ready_file)
 
-    await run_until_stopped(workers, say_ready_and_warm_up)
+    await run_until_stopped(workers, warm_up_and_say_ready)
 
 
 async def run_until_stopped(
     workers: Sequence[Worker], when_running: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Run `workers` until SIGTERM or SIGINT, or until one of them fails; then shut them down, all at the same time.
+    """Run `workers` until SIGTERM or SIGINT, or until something fails; then shut them down, all at the same time.
 
     Raises:
         RuntimeError: a worker failed.
+        Exception: that of `when_running`, which is done beside the work.
     """
     with _stop_signals() as stop_asked:
+
+        async def beside_the_work() -> None:
+            if when_running is not None and _all_run(workers):
+                await when_running()
+            await stop_asked.wait()
+
         running = [asyncio.create_task(worker.run()) for worker in workers]
-        stopping = asyncio.create_task(stop_asked.wait())
         while not (_all_run(workers) or any(t.done() for t in running)):  # noqa: ASYNC110 (temporalio has no event)
             await asyncio.sleep(0.01)
-        if when_running is not None and _all_run(workers):
-            await when_running()
-        await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        others = [asyncio.create_task(beside_the_work()), asyncio.create_task(stop_asked.wait())]
+        await asyncio.wait({*running, *others}, return_when=asyncio.FIRST_COMPLETED)
         if stop_asked.is_set():
             _log.info("told to stop; what runs has its grace to end")
-        stopping.cancel()
         await asyncio.gather(*(worker.shutdown() for worker in workers))
         await asyncio.gather(*running)
+        for task in others:
+            if not task.cancel():  # it has ended
+                task.result()
 
 
 def _all_run(workers: Sequence[Worker]) -> bool:
@@ -228,8 +236,17 @@ def _stop_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def _say_ready(ready_file: Path | None) -> None:
-    if ready_file is not None:
-        temporary = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-        temporary.write_text(str(os.getpid()), encoding="utf-8")
-        temporary.replace(ready_file)
+async def _say_ready(ready_file: Path | None) -> None:
+    """Write this process's id there; where the disk is full, as soon as there is space."""
+    told = False
+    while ready_file is not None:
+        try:
+            temporary = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+            temporary.write_text(str(os.getpid()), encoding="utf-8")
+            temporary.replace(ready_file)
+            return
+        except OSError as error:
+            if not told:
+                _log.warning("this worker works, and cannot say so: %s", error)
+            told = True
+            await asyncio.sleep(_SECONDS_BETWEEN_TRIES_TO_SAY_READY)

@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from bertpar import stack
+from bertpar import worker as workers
 from bertpar.client import connect, temporal_spec
 from bertpar.paths import Home
 from bertpar.worker import make_worker, run_until_stopped
@@ -96,3 +97,45 @@ def test_a_worker_waits_for_its_server_and_starts_when_that_answers(home: Home, 
         worker.kill()
         worker.wait()
     assert "Traceback" not in log.read_text()
+
+
+async def test_a_worker_that_cannot_say_that_it_is_ready_works_and_says_so_later(
+    client: Client, tmp_path: Path
+) -> None:
+    """As on a full disk; a missing folder is as good."""
+    ready = tmp_path / "later" / "ready"
+    done = asyncio.Event()
+
+    @activity.defn
+    async def linger(work: Slow) -> str:
+        return "done"
+
+    async def say_ready() -> None:
+        await workers._say_ready(ready)
+        done.set()
+
+    async with make_worker("eval", client, queue=QUEUE, num_slots=1, workflows=[Lingering], activities=[]):
+        worker = make_worker("training", client, queue="unready", num_slots=1, workflows=[], activities=[linger])
+        running = asyncio.create_task(run_until_stopped([worker], say_ready))
+        work = Slow(duration=timedelta(0), queue="unready")
+        assert await client.execute_workflow(Lingering.run, work, id="linger-unready", task_queue=QUEUE) == "done"
+        assert not done.is_set()
+        ready.parent.mkdir()
+        await asyncio.wait_for(done.wait(), 20)
+        assert ready.read_text() == str(os.getpid())
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 20)
+
+
+async def test_a_failure_beside_the_work_stops_the_worker_and_is_raised(client: Client) -> None:
+    async def fail() -> None:
+        raise KeyError("a bug")
+
+    worker = make_worker("training", client, queue="failing", num_slots=1, workflows=[], activities=[_nothing])
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(run_until_stopped([worker], fail), 20)
+
+
+@activity.defn
+async def _nothing() -> None:
+    pass

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
+
+from bertpar.logs import open_log
 
 MARK = "BERTPAR_STACK_OF"
 """Environment variable of all that a stack started, children's children included: the stack's home."""
@@ -97,7 +98,8 @@ class Child:
         self.ready = False
 
     def _start(self) -> None:
-        with _open_log(self.role.log) as log:
+        _rotate(self.role.log)
+        with open_log(self.role.log) as log:
             self._process = subprocess.Popen(
                 self.role.argv,
                 env=dict(self.role.env),
@@ -158,14 +160,10 @@ def say(text: str) -> None:
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
 
 
-def _open_log(log: Path) -> BinaryIO:
-    """Open a log to append to it, after putting a long one aside; nowhere, where the disk does not allow that."""
-    try:
+def _rotate(log: Path) -> None:
+    with contextlib.suppress(OSError):
         if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
             log.replace(log.with_name(f"{log.name}.1"))
-        return log.open("ab")
-    except OSError:
-        return Path(os.devnull).open("ab")
 
 
 def _die_with_parent() -> Callable[[], None] | None:
