@@ -7,20 +7,25 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from bertpar.compose import MISPLACED_EXPERIMENT
-from bertpar.paths import conf_dir
+from bertpar.hydra_loader import load_multirun
 
 _CHOSEN_TWICE = re.compile(r"Multiple values for (\S+)\. To override a value use 'override \S+: (\S+)'")
 
+_UNSUPPORTED_SWEEP = "BasicSweeper does not support sweep type"
 
-def explain(error: CompactHydraException) -> str:
+
+def explain(error: HydraException) -> str:
     """Return what is wrong with an override that Hydra refused, and what it could have been."""
+    if _UNSUPPORTED_SWEEP in str(error):
+        return (
+            "interval(...) leaves the choice of values to a sweeper that can choose, say hydra/sweeper=optuna. "
+            "Hydra's own needs them all: lr=1e-4,3e-4, choice(...) or range(...)"
+        )
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
         return _unknown_key(str(cause.full_key))
@@ -52,9 +57,7 @@ def _unknown_key(key: str) -> str:
 
 def _known_keys() -> list[str]:
     """Return the dotted keys of the default configuration, groups too; of Hydra's own the launcher's alone."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("config", return_hydra_config=True)
+    _, config = load_multirun([])
     launcher = OmegaConf.to_container(config.hydra.launcher)
     with open_dict(config):
         del config["hydra"]

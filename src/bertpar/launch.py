@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import CompactHydraException
+from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from bertpar.cli import DEBUG_VARIABLE, leave
 from bertpar.errors import BertparError, ConfigError
+from bertpar.hydra_loader import CONFIG_NAME, VERSION_BASE
 from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def main() -> None:
         code = error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except CompactHydraException as error:
+    except HydraException as error:
         if in_full:
             raise
         from bertpar.hydra_errors import explain
@@ -59,7 +59,7 @@ def main() -> None:
 def _run_hydra() -> None:
     """Run Hydra's application; when its sweeper has ended, or failed, no batch follows."""
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_here)()
+        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)(_run_here)()
     except Exception:
         _close_sessions()
         raise
@@ -138,72 +138,49 @@ class Session:
             await follow.follow_ending(client, sweep_id, self._poll_seconds, self._home)
 
     async def _launch(self, job_overrides: Sequence[Sequence[str]], first_index: int) -> list[JobReturn]:
-        from bertpar import follow, submit, tracking
-        from bertpar.client import connect, web_ui
-        from bertpar.code import code_digest
-        from bertpar.compose import compose_runs
+        from bertpar import follow
+        from bertpar.composing import compose_batch
         from bertpar.patience import PatientClient
-        from bertpar.store import Store
+        from bertpar.submit import submit
 
         if not self._poll_seconds > 0:
             raise ConfigError(f"hydra.launcher.poll_seconds={self._poll_seconds:g} must be a number > 0, in seconds")
-        configs = [self._compose(list(o), first_index + i) for i, o in enumerate(job_overrides)]
-        tasks = [_without_hydra(config) for config in configs]
-        overrides = [list(config.hydra.overrides.task) for config in configs]
-        sweep, runs = compose_runs(tasks, [" ".join(o) for o in overrides], self._home)
-        store = Store(sweep.store_root, self._home.cache)
-        store.check_writable()
-        tracking.check_reachable(sweep.tracking)
-
-        self._temporal = sweep.temporal
-        client = await connect(sweep.temporal, self._home, on_wait=_say)
-        code = code_digest()
-        sweep_id = self._sweep_id or submit.new_sweep_id(sweep.name)
-        given = _given_values(self._config.hydra.overrides.task)
-        refs = submit.run_refs(sweep_id, runs, overrides, first_index, store, code, given)
-        options = submit.sweep_options(sweep, web_ui(sweep.temporal, self._home), code)
+        batch = compose_batch(self._loader, self._config, job_overrides, first_index, self._home)
+        self._temporal = batch.sweep.temporal
         final = _one_batch(self._config)
-        await submit.submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=_say)
+        submitted = await submit(batch, self._home, sweep_id=self._sweep_id, final=final, say=_say)
+        sweep_id, num_runs = submitted.sweep_id, len(batch.runs)
         if self._sweep_id is None:
-            follow.announce(sweep_id, len(refs) if final else None, options)
+            follow.announce(sweep_id, num_runs if final else None, submitted.options)
         self._sweep_id = sweep_id
-        indices = {ref.index for ref in refs}
         if self._detach:
-            return [self._job_return(i, tasks, configs, None) for i in range(len(refs))]
-        patient = PatientClient(client, sweep.temporal, self._home)
+            return [self._job_return(config, None) for config in batch.configs]
+        patient = PatientClient(submitted.client, self._temporal, self._home)
+        indices = set(range(first_index, first_index + num_runs))
         followed = None if final else indices  # a final batch is followed until the sweep itself has ended
         view = await follow.follow_runs(patient, sweep_id, followed, self._poll_seconds, self._home)
-        return self._job_returns(view, indices, tasks, configs)
+        return self._job_returns(view, indices, batch.configs)
 
-    def _compose(self, overrides: list[str], index: int) -> DictConfig:
-        config = self._loader.load_sweep_config(self._config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = str(index)
-            config.hydra.job.num = index
-        return config
-
-    def _job_returns(
-        self, view: SweepView, indices: set[int], tasks: list[DictConfig], configs: list[DictConfig]
-    ) -> list[JobReturn]:
+    def _job_returns(self, view: SweepView, indices: set[int], configs: Sequence[DictConfig]) -> list[JobReturn]:
         states = [run.state for run in view.runs if run.state.run.index in indices]
         self.failed |= any(state.status != "completed" for state in states)
-        return [self._job_return(i, tasks, configs, state) for i, state in enumerate(states)]
+        return [self._job_return(config, state) for config, state in zip(configs, states, strict=True)]
 
-    def _job_return(
-        self, position: int, tasks: list[DictConfig], configs: list[DictConfig], state: RunState | None
-    ) -> JobReturn:
+    def _job_return(self, config: DictConfig, state: RunState | None) -> JobReturn:
+        from bertpar.composing import is_basic, without_hydra
+
         objective = state.metrics.get(state.run.objective) if state and state.status == "completed" else None
         result = JobReturn(
-            overrides=list(configs[position].hydra.overrides.task),
-            cfg=tasks[position],
-            hydra_cfg=OmegaConf.masked_copy(configs[position], "hydra"),
+            overrides=list(config.hydra.overrides.task),
+            cfg=without_hydra(config),
+            hydra_cfg=OmegaConf.masked_copy(config, "hydra"),
             working_dir=str(Path.cwd()),
-            task_name=configs[position].hydra.job.name,
+            task_name=config.hydra.job.name,
             status=JobStatus.COMPLETED,
         )
         result.return_value = float("nan") if objective is None else objective
         # BasicSweeper would raise at once and lose the later batches; others have a policy of their own for failures.
-        if state is not None and objective is None and not _is_basic(self._config):
+        if state is not None and objective is None and not is_basic(self._config):
             result.status = JobStatus.FAILED
             cause = state.failure.message if state.failure else state.status
             result.return_value = BertparError(f"{state.run.run_id} did not complete: {cause}")
@@ -224,21 +201,6 @@ def _say(message: str) -> None:
 
 def _one_batch(config: DictConfig) -> bool:
     """Say whether Hydra's sweeper launches exactly one batch, so that the sweep can end without this client."""
-    return _is_basic(config) and config.hydra.sweeper.get("max_batch_size") is None
+    from bertpar.composing import is_basic
 
-
-def _is_basic(config: DictConfig) -> bool:
-    return str(config.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
-
-
-def _given_values(overrides: Sequence[str]) -> set[str]:
-    """Return the overrides of a command line that give one value, in the form in which a sweeper passes them on."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {f"{o.get_key_element()}={o.get_value_element_as_str()}" for o in parsed if not o.is_sweep_override()}
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    task = config.copy()
-    with open_dict(task):
-        del task["hydra"]
-    return task
+    return is_basic(config) and config.hydra.sweeper.get("max_batch_size") is None

@@ -1,4 +1,4 @@
-"""Submits a batch of runs to a sweep's coordinator, and asks after it."""
+"""Submits a batch of runs: checks what it needs, keeps its specifications, hands it to its sweep's coordinator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 
 from temporalio.client import (
     Client,
@@ -17,10 +18,15 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from bertpar import tracking
+from bertpar.client import connect, web_ui
+from bertpar.code import code_digest
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
+from bertpar.composing import Batch
 from bertpar.errors import ConfigError, ConnectionFailedError
-from bertpar.spec import RunSpec, snapshot_request_key
+from bertpar.paths import Home
+from bertpar.spec import snapshot_request_key
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -32,31 +38,53 @@ _SECONDS_UNTIL_SAID = 5.0
 """A sweep that no worker takes up must not just look as if it hung."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A batch that its sweep has accepted."""
+
+    client: Client
+    sweep_id: str
+    runs: tuple[RunRef, ...]
+    options: SweepOptions
+
+
+async def submit(
+    batch: Batch, home: Home, *, sweep_id: str | None = None, final: bool, say: Callable[[str], None]
+) -> Submission:
+    """Add the batch to the sweep, to a new one where none is named; return once the sweep has accepted the runs.
+
+    `final`: no batch follows. Nothing is started where the store cannot be written, or MLflow not be reached.
+
+    Raises:
+        ConfigError, StoreError, TrackingError, ConnectionFailedError, StackError: the batch cannot be submitted.
+    """
+    sweep = batch.sweep
+    store = Store(sweep.store_root, home.cache)
+    store.check_writable()
+    tracking.check_reachable(sweep.tracking)
+    client = await connect(sweep.temporal, home, on_wait=say)
+    code = code_digest()
+    sweep_id = sweep_id or new_sweep_id(sweep.name)
+    refs = run_refs(sweep_id, batch, store, code)
+    options = sweep_options(sweep, web_ui(sweep.temporal, home), code)
+    await submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=say)
+    return Submission(client=client, sweep_id=sweep_id, runs=tuple(refs), options=options)
+
+
 def new_sweep_id(name: str) -> str:
     """Return an id that sorts by time and can be typed: `movie_reviews-1123-194501-4f2a`."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-") or "sweep"
     return f"{safe}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def run_refs(
-    sweep_id: str,
-    runs: Sequence[RunSpec],
-    overrides: Sequence[Sequence[str]],
-    first_index: int,
-    store: Store,
-    code: str,
-    given: Set[str],
-) -> list[RunRef]:
-    """Keep every run's specification in the store, and return the small references that travel.
-
-    `given` are the overrides that no sweeper chose.
-    """
-    swept = swept_values(overrides, given)
+def run_refs(sweep_id: str, batch: Batch, store: Store, code: str) -> list[RunRef]:
+    """Keep every run's specification in the store, and return the small references that travel."""
+    swept = swept_values(batch.overrides, batch.given)
     return [
         RunRef(
-            run_id=f"{sweep_id}/{first_index + i}",
-            index=first_index + i,
-            overrides=tuple(overrides[i]),
+            run_id=f"{sweep_id}/{index}",
+            index=index,
+            overrides=batch.overrides[i],
             swept=swept[i],
             spec_key=publish_spec(store, run),
             run_key=run.run_key(code),
@@ -64,7 +92,7 @@ def run_refs(
             objective=run.checkpoint.monitor,
             mode=run.checkpoint.mode,
         )
-        for i, run in enumerate(runs)
+        for i, (index, run) in enumerate(enumerate(batch.runs, start=batch.first_index))
     ]
 
 

@@ -58,6 +58,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
         (["trainer.bachsize=3"], ["trainer.bachsize is unknown", "Did you mean trainer.batch_size"]),
         (["model=minlm"], ["model=minlm is unknown; choose from: bert_base, hub, local, minilm, tiny"]),
         (["lr=1e-4,fast"], ["lr=fast must be a number > 0", "For example lr=1e-4"]),
+        (["lr=interval(1e-4,1e-2)"], ["interval(...) leaves the choice", "hydra/sweeper=optuna"]),
         (["data=files", "data.train_file={tmp}/a.csv"], ["data.train_file={tmp}/a.csv: there is no such file"]),
         (["data=files", "data.train_file={tmp}/cols.csv"], ["data.text_column=text", "there are: sentence, label"]),
         (["data=files", "data.train_file={tmp}/empty.csv"], ["empty.csv: has no rows"]),

@@ -15,28 +15,13 @@ from bertpar.paths import Home
 from bertpar.verify import Place, faults, read_sweep
 
 LAUNCH = """
-import asyncio, sys
-from pathlib import Path
-from bertpar import submit
-from bertpar.client import connect, temporal_spec, web_ui
-from bertpar.compose import compose_runs
+import asyncio
+from bertpar.composing import compose_sweep
 from bertpar.paths import home
-from bertpar.store import Store
-from hydra import compose, initialize_config_dir
-from bertpar.paths import conf_dir
+from bertpar.submit import submit
 
-async def launch():
-    overrides = [["experiment=smoke", f"lr={lr}"] for lr in ("1e-3", "3e-3")]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        configs = [compose("config", o) for o in overrides]
-    sweep, runs = compose_runs(configs, ["", ""], home())
-    client = await connect(temporal_spec(), home())
-    store, given = Store(sweep.store_root, home().cache), {"experiment=smoke"}
-    refs = submit.run_refs("the-one", runs, overrides, 0, store, "code", given)
-    options = submit.sweep_options(sweep, web_ui(sweep.temporal, home()), "code")
-    await submit.submit_batch(client, "the-one", sweep.name, options, refs, final=True, say=print)
-
-asyncio.run(launch())
+batch = compose_sweep(["experiment=smoke", "lr=1e-3,3e-3"], home())
+asyncio.run(submit(batch, home(), sweep_id="the-one", final=True, say=print))
 """
 
 

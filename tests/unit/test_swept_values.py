@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertpar.launch import _given_values
+from bertpar.composing import given_values
 from bertpar.submit import swept_values
 
 
@@ -16,5 +16,5 @@ def test_what_is_not_on_the_command_line_is_swept_in_a_batch_of_one_too() -> Non
 
 
 def test_given_values_are_told_apart_from_sweeps_as_hydra_writes_them() -> None:
-    given = _given_values(["lr=1e-4", "seed=1,2", "model=choice(minilm,tiny)", "data.text_column=text"])
+    given = given_values(["lr=1e-4", "seed=1,2", "model=choice(minilm,tiny)", "data.text_column=text"])
     assert given == {"lr=0.0001", "data.text_column=text"}

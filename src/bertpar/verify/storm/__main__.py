@@ -19,10 +19,10 @@ from temporalio.runtime import Runtime, TelemetryConfig
 
 from bertpar import faults, stack
 from bertpar.cli import leave, run
+from bertpar.composing import compose_run
 from bertpar.errors import BertparError, ConfigError
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.stack.settings import SLOTS_VARIABLE, visible_gpus
-from bertpar.verify.composing import compose_run
 from bertpar.verify.exactness import Device, exactness_problems
 from bertpar.verify.storm.fire import Fire
 from bertpar.verify.storm.outcome import UnderFire
