@@ -75,6 +75,19 @@ async def connect(temporal: TemporalSpec, home: Home, *, on_wait: OnWait = lambd
     return client
 
 
+async def connect_if_up(temporal: TemporalSpec, home: Home) -> Client | None:
+    """Return a client as `connect` does, but None where that would have to start the local stack.
+
+    Raises:
+        ConfigError, ConnectionFailedError: as `connect`.
+    """
+    _silence_core()
+    if not uses_local_stack(temporal):
+        return await connect_to_cluster(temporal.address, temporal.namespace, temporal.profile)
+    running = stack.read(home)
+    return None if running is None else await connect_to_address(running.temporal_address, running.namespace)
+
+
 async def connect_to_cluster(address: str | None, namespace: str | None, profile: str | None) -> Client:
     """Return a client of a cluster. What is None comes from TEMPORAL_* variables or Temporal's own profile.
 

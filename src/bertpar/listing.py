@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,24 +41,54 @@ class SweepEntry:
         }
 
 
-async def list_sweeps(client: Client, limit: int) -> list[SweepEntry]:
-    """Return the `limit` sweeps that were started last.
+@dataclass(frozen=True)
+class SweepChain:
+    """The executions of one sweep, as far as a list shows them."""
+
+    executions: tuple[WorkflowExecution, ...]
+
+    @property
+    def sweep_id(self) -> str:
+        return self.executions[0].id
+
+    @property
+    def started_at(self) -> datetime:
+        return min(execution.start_time for execution in self.executions)
+
+    @property
+    def last(self) -> WorkflowExecution:
+        return max(self.executions, key=lambda execution: execution.start_time)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether something of the sweep may still be done."""
+        return _STATUSES.get(self.last.status or WorkflowExecutionStatus.RUNNING) == "running"
+
+
+async def list_chains(client: Client) -> list[SweepChain]:
+    """Return all sweeps, the newest first.
 
     All are asked for: the server lists by the time of their ends, and a long sweep is a chain of executions.
     """
-    chains: dict[str, list[WorkflowExecution]] = {}
+    executions: dict[str, list[WorkflowExecution]] = {}
     async for execution in client.list_workflows(_SWEEPS):
-        chains.setdefault(execution.id, []).append(execution)
-    newest = sorted(chains.values(), key=_started_at, reverse=True)[:limit]
-    return [await _entry(client, chain) for chain in newest]
+        executions.setdefault(execution.id, []).append(execution)
+    chains = [SweepChain(tuple(chain)) for chain in executions.values()]
+    return sorted(chains, key=lambda chain: chain.started_at, reverse=True)
 
 
-def _started_at(chain: Sequence[WorkflowExecution]) -> datetime:
-    return min(execution.start_time for execution in chain)
+async def describe_chains(client: Client, chains: Iterable[SweepChain]) -> list[SweepEntry]:
+    """Return what a list tells of each sweep; of a completed one that costs a question to the server."""
+    return [await _entry(client, chain) for chain in chains]
 
 
-async def _entry(client: Client, chain: Sequence[WorkflowExecution]) -> SweepEntry:
-    last = max(chain, key=lambda execution: execution.start_time)
+async def list_sweeps(client: Client, limit: int) -> list[SweepEntry]:
+    """Return the `limit` sweeps that were started last."""
+    return await describe_chains(client, (await list_chains(client))[:limit])
+
+
+async def _entry(client: Client, chain: SweepChain) -> SweepEntry:
+    last = chain.last
     status, num_runs = "failed", None
     if last.status is WorkflowExecutionStatus.COMPLETED:  # the workflow; its result says whether every run did
         handle = client.get_workflow_handle_for(CoordinatorWorkflow.run, last.id, run_id=last.run_id)
@@ -66,4 +96,4 @@ async def _entry(client: Client, chain: Sequence[WorkflowExecution]) -> SweepEnt
         status, num_runs = summary.status, summary.num_runs
     elif last.status is not None:
         status = _STATUSES.get(last.status, "failed")
-    return SweepEntry(sweep_id=last.id, status=status, started_at=_started_at(chain), num_runs=num_runs)
+    return SweepEntry(sweep_id=last.id, status=status, started_at=chain.started_at, num_runs=num_runs)

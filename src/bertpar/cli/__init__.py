@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "ls": "bertpar.cli.sweeps:ls",
     "diff": "bertpar.cli.verify:diff",
     "verify-resume": "bertpar.cli.verify:verify_resume",
+    "completion": "bertpar.cli.completion:completion",
 }
 """Where each command lives, in the order in which `--help` lists them."""
 

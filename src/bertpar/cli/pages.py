@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bertpar import paths
-from bertpar.cli.sweeps import refuse_without_sweep, temporal_options, with_client
+from bertpar.cli.asking import (
+    json_option,
+    print_json,
+    refuse_without_sweep,
+    say,
+    sweep_argument,
+    temporal_options,
+    with_sweep,
+)
 from bertpar.paths import Home
 
 
 @click.command(short_help="Addresses of MLflow's and Temporal's pages.")
-@click.argument("sweep", required=False)
+@sweep_argument(required=False)
 @click.option("--open", "open_browser", is_flag=True, help="Open the pages in a browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print the addresses as JSON.")
+@json_option
 @temporal_options
 def ui(sweep: str | None, open_browser: bool, as_json: bool, **where: str | None) -> None:
     """Print the addresses of MLflow's and Temporal's pages: of SWEEP, or their starts. Starts MLflow's page."""
@@ -25,7 +31,7 @@ def ui(sweep: str | None, open_browser: bool, as_json: bool, **where: str | None
     else:
         pages = _sweep_pages(sweep, home, where)
     if as_json:
-        click.echo(json.dumps(pages, indent=1))
+        print_json(pages)
     else:
         for name, url in pages.items():
             click.echo(f"{'MLflow' if name.startswith('mlflow') else 'Temporal':<10}{url}")
@@ -37,34 +43,30 @@ def ui(sweep: str | None, open_browser: bool, as_json: bool, **where: str | None
 def _stack_pages(home: Home) -> dict[str, str]:
     from bertpar import stack
 
-    pages = {"mlflow_ui": stack.request_mlflow_ui(home, on_wait=_say)}
+    pages = {"mlflow_ui": stack.request_mlflow_ui(home, on_wait=say)}
     if (running := stack.read(home)) is not None:
         pages["temporal_ui"] = running.temporal_ui
     return pages
 
 
-def _sweep_pages(sweep_id: str, home: Home, where: dict[str, str | None]) -> dict[str, str]:
+def _sweep_pages(sweep: str, home: Home, where: dict[str, str | None]) -> dict[str, str]:
     from bertpar import stack
     from bertpar.client import temporal_spec, web_ui
     from bertpar.observe import observe
     from bertpar.pages import mlflow_base, mlflow_page, temporal_page
     from bertpar.tracking.address import without_password
 
-    view = with_client(where, lambda client: observe(client, sweep_id))
-    sweep = view.sweep
+    view = with_sweep(where, sweep, observe)
+    status = view.sweep
     pages: dict[str, str] = {}
-    uri = sweep.options.tracking.uri
-    base = stack.request_mlflow_ui(home, on_wait=_say) if uri == home.mlflow_uri else mlflow_base(uri, home)
+    uri = status.options.tracking.uri
+    base = stack.request_mlflow_ui(home, on_wait=say) if uri == home.mlflow_uri else mlflow_base(uri, home)
     if base is not None:
-        pages["mlflow_sweep"] = mlflow_page(sweep, view.mlflow_run_ids(), base)
+        pages["mlflow_sweep"] = mlflow_page(status, view.mlflow_run_ids(), base)
     else:
-        _say(f"MLflow's page is yours to start: mlflow ui --backend-store-uri {without_password(uri)}")
+        say(f"MLflow's page is yours to start: mlflow ui --backend-store-uri {without_password(uri)}")
     # Where the sweep is looked at from now, not where it was submitted from: ports may have changed.
-    temporal_ui = web_ui(temporal_spec(**where), home) or sweep.options.temporal_ui
+    temporal_ui = web_ui(temporal_spec(**where), home) or status.options.temporal_ui
     if temporal_ui is not None:
-        pages["temporal_sweep"] = temporal_page(temporal_ui, sweep_id)
+        pages["temporal_sweep"] = temporal_page(temporal_ui, status.sweep_id)
     return pages
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bertpar import paths
+from bertpar.cli.asking import json_option, print_json, say
 from bertpar.paths import Home
 
 if TYPE_CHECKING:
@@ -70,27 +70,31 @@ def print_stack(description: dict[str, Any]) -> None:
 @click.option("--slots", type=int, help="Runs that train at once. Default: one per GPU, else one per CPU.")
 @click.option("--port", type=int, help="Port of the Temporal server. Default: a free one, kept from then on.")
 @click.option("--ui-port", type=int, help="Port of Temporal's web page. Default: likewise.")
-@click.option("--json", "as_json", is_flag=True, help="Print the stack as JSON.")
+@json_option
 def up(slots: int | None, port: int | None, ui_port: int | None, as_json: bool) -> None:
     """Start the local stack, or show the one that runs. Unfinished sweeps go on."""
     from bertpar import stack
 
     home = paths.home()
-    stack.ensure_up(home, slots=slots, port=port, ui_port=ui_port, on_wait=_say)
+    stack.ensure_up(home, slots=slots, port=port, ui_port=ui_port, on_wait=say)
     description = describe_stack(home)
     if as_json:
-        click.echo(json.dumps(description, indent=1))
+        print_json(description)
     else:
         print_stack(description)
 
 
 @click.command()
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds until it is killed.")
-def down(timeout: float) -> None:
+@json_option
+def down(timeout: float, as_json: bool) -> None:
     """Stop the local stack. Unfinished sweeps are kept and go on with the next start."""
     from bertpar import stack
 
     was_running = stack.down(paths.home(), timeout_seconds=timeout)
+    if as_json:
+        print_json({"state": "down", "was_running": was_running})
+        return
     click.echo("local stack stopped" if was_running else "no local stack was running")
 
 
@@ -135,7 +139,3 @@ async def _work(
         grace=timedelta(seconds=grace),
         ready_file=ready_file,
     )
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)

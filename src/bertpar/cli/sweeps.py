@@ -2,67 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bertpar import paths
+from bertpar.cli.asking import (
+    json_option,
+    print_json,
+    refuse_without_sweep,
+    run_argument,
+    say,
+    sweep_argument,
+    temporal_options,
+    with_client,
+    with_run,
+    with_sweep,
+)
 from bertpar.cli.stack import describe_stack, print_stack
-from bertpar.errors import ConnectionFailedError, DataError, NotFoundError
+from bertpar.errors import DataError, NotFoundError
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
     from bertpar.observe import SweepView
 
-T = TypeVar("T")
-
 _SWEEP_LINE = "{:<44} {:<10} {:>5}  {}"
 
 
-def temporal_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Let a command say which cluster it means; without these it is the environment's, else the local stack."""
-    for option in (
-        click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key)."),
-        click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'."),
-        click.option("--address", help="host:port of the cluster. Default: TEMPORAL_ADDRESS, else the local stack."),
-    ):
-        command = option(command)
-    return command
-
-
-def refuse_without_sweep(where: dict[str, str | None]) -> None:
-    """Refuse options that say where a sweep is, where none is named."""
-    if any(where.values()):
-        raise click.UsageError("--address, --namespace and --profile say where SWEEP is: name a SWEEP")
-
-
-def with_client(where: dict[str, str | None], work: Callable[[Client], Awaitable[T]]) -> T:
-    """Connect and do `work`; an outage after the connection is the user's message, not a traceback."""
-    from temporalio.service import RPCError
-
-    from bertpar.client import connect, temporal_spec
-
-    async def run() -> T:
-        client = await connect(temporal_spec(**where), paths.home(), on_wait=_say)
-        try:
-            return await work(client)
-        except RPCError as error:
-            raise ConnectionFailedError(
-                f"Temporal does not answer: {error.message}. Is it up, and does a worker run on its evaluation queue? "
-                "(bertpar status; on a cluster: bertpar worker eval)"
-            ) from error
-
-    return asyncio.run(run())
-
-
 @click.command(short_help="A sweep's runs, or the local stack.")
-@click.argument("sweep", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@sweep_argument(required=False)
+@json_option
 @temporal_options
 def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
     """Show a sweep's runs; without SWEEP the local stack, started again if it died.
@@ -74,10 +46,10 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
         from bertpar import stack
 
         home = paths.home()
-        stack.heal(home, on_wait=_say)
+        stack.heal(home, on_wait=say)
         description = describe_stack(home)
         if as_json:
-            click.echo(json.dumps(description, indent=1))
+            print_json(description)
         else:
             print_stack(description)
         return 0
@@ -85,9 +57,9 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
     from bertpar.observe import observe
     from bertpar.render import causes, live_table
 
-    view = with_client(where, lambda client: observe(client, sweep))
+    view = with_sweep(where, sweep, observe)
     if as_json:
-        click.echo(json.dumps(view.as_json(), indent=1))
+        print_json(view.as_json())
     elif view.sweep.status == "running":
         console = make_console()
         console.print(f"sweep {view.sweep.sweep_id}: running", highlight=False)
@@ -100,7 +72,7 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
 
 
 @click.command()
-@click.argument("sweep")
+@sweep_argument()
 @click.option(
     "--poll", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between two looks."
 )
@@ -111,12 +83,14 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
     from bertpar.follow import follow_runs, say_goodbye
     from bertpar.patience import PatientClient
 
-    async def follow(client: Client) -> SweepView:
+    async def follow(client: Client, sweep_id: str) -> SweepView:
+        nonlocal sweep
+        sweep = sweep_id
         home = paths.home()
         return await follow_runs(PatientClient(client, temporal_spec(**where), home), sweep, None, poll, home)
 
     try:
-        view = with_client(where, follow)
+        view = with_sweep(where, sweep, follow)
     except KeyboardInterrupt:
         say_goodbye(sweep)
         raise
@@ -124,71 +98,69 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
 
 
 @click.command(short_help="Go on with a sweep that has paused.")
-@click.argument("sweep")
+@sweep_argument()
+@json_option
 @temporal_options
-def resume(sweep: str, **where: str | None) -> None:
+def resume(sweep: str, as_json: bool, **where: str | None) -> None:
     """Start the queued runs of a sweep that has paused, because its first runs failed alike."""
     from temporalio.client import WorkflowUpdateFailedError
     from temporalio.service import RPCError, RPCStatusCode
 
     from bertpar.workflows.coordinator import CoordinatorWorkflow
 
-    async def resume(client: Client) -> None:
+    async def resume(client: Client, sweep_id: str) -> str:
         try:
-            await client.get_workflow_handle(sweep).execute_update(CoordinatorWorkflow.resume)
+            await client.get_workflow_handle(sweep_id).execute_update(CoordinatorWorkflow.resume)
         except WorkflowUpdateFailedError as error:
             raise NotFoundError(str(error.cause)) from error
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            raise NotFoundError(f"{sweep} does not exist or has ended; `bertpar ls` lists the sweeps") from error
+            raise NotFoundError(f"{sweep_id} has ended: there is nothing to resume") from error
+        return sweep_id
 
-    with_client(where, resume)
-    click.echo(f"{sweep}: goes on; `bertpar attach {sweep}` follows it")
+    sweep_id = with_sweep(where, sweep, resume)
+    if as_json:
+        print_json({"sweep_id": sweep_id, "resumed": True})
+    else:
+        click.echo(f"{sweep_id}: goes on; `bertpar attach {sweep_id}` follows it")
 
 
 @click.command(short_help="Stop a sweep; what is finished stays.")
-@click.argument("sweep")
+@sweep_argument()
+@json_option
 @temporal_options
-def cancel(sweep: str, **where: str | None) -> None:
+def cancel(sweep: str, as_json: bool, **where: str | None) -> None:
     """Cancel a sweep: running trainings stop, what is finished stays."""
     from temporalio.client import WorkflowExecutionStatus
-    from temporalio.service import RPCError, RPCStatusCode
 
-    from bertpar.observe import unknown_sweep
-
-    async def cancel(client: Client) -> bool:
-        handle = client.get_workflow_handle(sweep)
-        try:
-            described = await handle.describe()
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            raise unknown_sweep(sweep) from error
-        if described.workflow_type != "CoordinatorWorkflow":
-            raise NotFoundError(f"{sweep} is a part of a sweep; `bertpar ls` lists the sweeps, which can be cancelled")
-        running = described.status == WorkflowExecutionStatus.RUNNING
+    async def cancel(client: Client, sweep_id: str) -> tuple[str, bool]:
+        handle = client.get_workflow_handle(sweep_id)
+        running = (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
         if running:
             await handle.cancel()
-        return running
+        return sweep_id, running
 
-    if with_client(where, cancel):
-        click.echo(f"{sweep}: cancelling; `bertpar status {sweep}` shows how far it is")
+    sweep_id, was_running = with_sweep(where, sweep, cancel)
+    if as_json:
+        print_json({"sweep_id": sweep_id, "cancelling": was_running})
+    elif was_running:
+        click.echo(f"{sweep_id}: cancelling; `bertpar status {sweep_id}` shows how far it is")
     else:
-        click.echo(f"{sweep} has ended already: there is nothing to cancel")
+        click.echo(f"{sweep_id} has ended already: there is nothing to cancel")
 
 
 @click.command(short_help="List the checkpoints of RUN (SWEEP/INDEX).")
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@run_argument()
+@json_option
 @temporal_options
 def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
     """List the checkpoints that RUN (SWEEP/INDEX) can be resumed from."""
     from bertpar.observe import checkpoints_of
 
-    found = with_client(where, lambda client: checkpoints_of(client, run))
+    found = with_run(where, run, checkpoints_of)
     if as_json:
-        click.echo(json.dumps([vars(checkpoint) for checkpoint in found], indent=1))
+        print_json([vars(checkpoint) for checkpoint in found])
         return
     if not found:
         click.echo(f"{run} has no checkpoint yet", err=True)
@@ -199,7 +171,7 @@ def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
 
 
 @click.command(short_help="Predict texts with RUN (SWEEP/INDEX).")
-@click.argument("run")
+@run_argument()
 @click.option("--text", "texts", multiple=True, help="A text to predict; may be given several times.")
 @click.option("--text-pair", "pairs", multiple=True, help="The second text of each --text, for pair models.")
 @click.option("--file", "file", type=click.Path(path_type=Path), help='JSONL with {"text": ...} objects.')
@@ -234,7 +206,8 @@ def predict(
     examples: list[dict[str, Any]] = [{"text": text} for text in texts] if file is None else read_examples(file)
     for example, pair in zip(examples, pairs, strict=False):
         example["text_pair"] = pair
-    predicted = with_client(where, lambda client: predict(client, run, examples, paths.home().cache, step))
+    cache = paths.home().cache
+    predicted = with_run(where, run, lambda client, run_id: predict(client, run_id, examples, cache, step))
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in predicted)
     if out is None:
         click.echo(lines, nl=False)
@@ -244,7 +217,7 @@ def predict(
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
 @temporal_options
 def ls(as_json: bool, limit: int, **where: str | None) -> None:
@@ -253,7 +226,7 @@ def ls(as_json: bool, limit: int, **where: str | None) -> None:
 
     sweeps = with_client(where, lambda client: list_sweeps(client, limit))
     if as_json:
-        click.echo(json.dumps([sweep.as_json() for sweep in sweeps], indent=1))
+        print_json([sweep.as_json() for sweep in sweeps])
     elif sweeps:
         zone = sweeps[0].started_at.astimezone().tzname()
         click.echo(_SWEEP_LINE.format("sweep", "status", "runs", f"started ({zone})"))
@@ -263,7 +236,3 @@ def ls(as_json: bool, limit: int, **where: str | None) -> None:
             click.echo(_SWEEP_LINE.format(sweep.sweep_id, sweep.status, num_runs, started))
     else:
         click.echo("no sweeps yet: python train.py -m lr=5e-5,2e-4", err=True)
-
-
-def _say(message: str) -> None:
-    click.echo(message, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from bertpar import paths
+from bertpar.cli.asking import json_option, print_json
 from bertpar.errors import ConfigError
 from bertpar.paths import Home
 
@@ -29,7 +29,7 @@ _MAX_LINES = 12
 @click.option("--tracking", help="SWEEP's tracking.uri, where it was not the home's own.")
 @click.option("--other-store", help="OTHER's. Default: its home's own, or SWEEP's if that is the same home.")
 @click.option("--other-tracking", help="Likewise.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def diff(
     sweep: str,
     other: str,
@@ -58,7 +58,7 @@ def diff(
     identical = not any(run.problems for run in compared)
     if as_json:
         runs = [asdict(run) for run in compared]
-        click.echo(json.dumps({"identical": identical, "sweep": sweep, "other": other, "runs": runs}, indent=1))
+        print_json({"identical": identical, "sweep": sweep, "other": other, "runs": runs})
     else:
         for run in compared:
             _print_comparison(run.name, run.digest, run.num_rows, run.problems, run.explanations)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from bertpar.cli.sweeps import temporal_options, with_client
+from bertpar.cli.asking import json_option, print_json, run_argument, temporal_options, with_run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Tell what happened to RUN (SWEEP/INDEX).")
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@run_argument()
+@json_option
 @temporal_options
 def why(run: str, as_json: bool, **where: str | None) -> None:
     """Tell what happened to RUN (SWEEP/INDEX): its attempts, what ended each, and the steps that were done again."""
     from bertpar.follow import make_console
     from bertpar.why import explain_run
 
-    record = with_client(where, lambda client: explain_run(client, run))
+    record = with_run(where, run, explain_run)
     if as_json:
-        click.echo(json.dumps(record.as_json(), indent=1))
+        print_json(record.as_json())
         return
     console = make_console()
     console.print(headline(record), highlight=False, markup=False, soft_wrap=True)
