@@ -64,6 +64,12 @@ class NotFoundError(BertparError):
     exit_code = 2
 
 
+class NotComparableError(BertparError):
+    """What was named cannot be compared: other test examples, other tasks, or other objectives."""
+
+    exit_code = 2
+
+
 class NotANumberError(BertparError):
     """The training loss became NaN or infinite; `resume.nan_lr_factor` allows one more try at a lower rate."""
 

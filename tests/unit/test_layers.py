@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "sk
         "import bertpar.cli.sweeps, bertpar.cli.stack, bertpar.predictions",
         "import bertpar.worker, bertpar.activities",
         "import bertpar.cli.verify, bertpar.verify.resume",
+        "import bertpar.cli.compare, bertpar.compare",
         "from hydra.core.plugins import Plugins; Plugins.instance()",
     ],
 )

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "attach": "bertpar.cli.sweeps:attach",
     "resume": "bertpar.cli.sweeps:resume",
     "cancel": "bertpar.cli.sweeps:cancel",
+    "compare": "bertpar.cli.compare:compare",
     "why": "bertpar.cli.why:why",
     "checkpoints": "bertpar.cli.sweeps:checkpoints",
     "predict": "bertpar.cli.sweeps:predict",

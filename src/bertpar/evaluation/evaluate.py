@@ -29,13 +29,10 @@ from bertpar.evaluation.metrics import (
     regression_metrics,
 )
 from bertpar.evaluation.outputs import describe_output
+from bertpar.evaluation.stored import CONFUSION_FILE, PREDICTIONS_FILE, REPORT_FILE, evaluation_key
 from bertpar.events import EvaluateJob, EvaluateResult
 from bertpar.metric_names import main_metric
 from bertpar.store import Bundle, Store
-
-REPORT_FILE = "report.json"
-PREDICTIONS_FILE = "predictions.jsonl"
-CONFUSION_FILE = "confusion_matrix.png"
 
 
 def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
@@ -44,14 +41,11 @@ def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
     Raises:
         CheckpointDamagedError, SnapshotDamagedError: checkpoint, or snapshot and tokenizer, are missing or damaged.
     """
-    bundle = find_intact_result(store, _key(job), emit) or _compute(job, store, emit)
+    key = evaluation_key(job.run_id, job.checkpoint)
+    bundle = find_intact_result(store, key, emit) or _compute(job, store, emit)
     folder = store.fetch(bundle.key, digest=bundle.digest)
     metrics: dict[str, float] = json.loads((folder / REPORT_FILE).read_bytes())["metrics"]
     return EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
-
-
-def _key(job: EvaluateJob) -> str:
-    return f"runs/{job.run_id}/evaluation/{job.checkpoint.digest[:16]}"
 
 
 def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
@@ -81,7 +75,9 @@ def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
             )
         (folder / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
 
-    return store.publish(_key(job), fill, {"run_id": job.run_id, "checkpoint": job.checkpoint.key})
+    return store.publish(
+        evaluation_key(job.run_id, job.checkpoint), fill, {"run_id": job.run_id, "checkpoint": job.checkpoint.key}
+    )
 
 
 def _report(job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertpar.checkpoints import find_checkpoints
+from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE
 from bertpar.events import IDENTITY_TAG
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
@@ -16,9 +17,6 @@ from bertpar.tracking import EXAMPLES_PER_SECOND
 from bertpar.tracking.connection import mlflow_client, tag_filter
 from bertpar.tracking.rows import CONTRADICTION_TAG
 from bertpar.verify.weights import Weights, read_weights
-
-_REPORT_FILE = "report.json"
-_PREDICTIONS_FILE = "predictions.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -164,9 +162,9 @@ def _read_checkpoints(store: Store, run_id: str) -> tuple[dict[int, Weights], tu
 
 def _read_evaluation(store: Store, key: str) -> _Evaluation:
     folder = store.fetch(key)
-    report = json.loads((folder / _REPORT_FILE).read_bytes())
+    report = json.loads((folder / REPORT_FILE).read_bytes())
     return _Evaluation(
         best_step=report["checkpoint"]["step"],
         metrics=report["metrics"],
-        predictions=sha256_of(folder / _PREDICTIONS_FILE),
+        predictions=sha256_of(folder / PREDICTIONS_FILE),
     )

@@ -1,0 +1,60 @@
+"""The commands that say which configuration is better: on the terminal, and as a page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from bertpar import paths
+from bertpar.cli.sweeps import temporal_options, with_client
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bertpar.compare import Comparison
+
+
+@click.command(short_help="Say which configuration is better, and how sure that is.")
+@click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP [SWEEP...]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@temporal_options
+def compare(sweeps: tuple[str, ...], as_json: bool, **where: str | None) -> None:
+    """Compare the configurations of one or more sweeps: seeds grouped, selection on validation, differences on test.
+
+    The winner by the validation metric is compared with every other configuration on the same test examples.
+    """
+    from bertpar.compare import compare_sweeps, conclusion, limits
+    from bertpar.follow import make_console
+
+    comparison = with_client(where, lambda client: compare_sweeps(client, sweeps, paths.home().cache))
+    if as_json:
+        click.echo(json.dumps({**comparison.as_json(), "conclusion": conclusion(comparison)}, indent=1))
+        return
+    console = make_console()
+    console.print(comparison_table(comparison), highlight=False)
+    console.print(f"\n{conclusion(comparison)}", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    for note in limits(comparison):
+        console.print(f"- {note}", highlight=False, markup=False, style="dim", soft_wrap=not console.is_terminal)
+
+
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """Return one row a configuration, best on validation first."""
+    from rich.text import Text
+
+    from bertpar.compare import Row
+    from bertpar.compare.words import lead_text, metric_text, p_text
+    from bertpar.tables import Column, FittingTable
+
+    columns: tuple[Column[Row], ...] = (
+        Column(title="place", cell=lambda r: str(r.place), leaves=2),
+        Column(title="configuration", cell=lambda r: Text(r.configuration.name), left=True, wraps=True),
+        Column(title="seeds", cell=lambda r: str(len(r.configuration.runs)), leaves=3),
+        Column(title=comparison.objective, cell=lambda r: metric_text(r.objective)),
+        Column(title=comparison.test_metric, cell=lambda r: metric_text(r.test)),
+        Column(title="lead of the winner", cell=lambda r: lead_text(r.lead), leaves=4),
+        Column(title="p (Holm)", cell=lambda r: p_text(r.p_adjusted), leaves=1),
+        Column(title="against the winner", cell=lambda r: "" if r.lead is None else r.verdict, left=True),
+    )
+    return FittingTable(columns=columns, rows=comparison.rows, header_style="bold")
