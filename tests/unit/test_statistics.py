@@ -47,6 +47,12 @@ def test_identical_scores_differ_by_exactly_nothing_even_where_a_product_rounds(
     assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
+def test_equal_means_differ_by_nothing_whatever_the_order_of_their_summation() -> None:
+    runs = [[1] * n + [0] * (10 - n) for n in (1, 2, 3)]
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1
+    assert paired_difference(hits(*runs), hits(*runs[::-1], seeds=(7, 8, 9))).difference == 0.0
+
+
 def test_a_known_difference_has_its_interval_and_mcnemars_p() -> None:
     # 100 examples: 80 both right, 10 both wrong, 9 only one, 1 only the other
     one = hits([1] * 80 + [0] * 10 + [1] * 9 + [0])
@@ -78,11 +84,12 @@ def test_the_spread_over_seeds_widens_the_interval() -> None:
 
 
 def test_the_resampled_seeds_vary_as_the_mean_of_seeds_does() -> None:
-    # All examples alike: what varies is the seed alone. Accuracies 0 and 1: s^2/S = .25, in two draws of one seed.
+    # All examples alike: what varies is the seed alone. Accuracies 0 and 1: s^2/S = .25, that of one draw of two.
     one = hits([0] * 10, [1] * 10)
     other = hits([0] * 10, [0] * 10, seeds=(5, 6))
     found = paired_difference(one, other)
     assert (found.difference, found.low, found.high) == (0.5, 0.0, 1.0)
+    assert found.p_bootstrap == pytest.approx(1.0, abs=0.03)  # half of the draws; of two draws a quarter
 
 
 def test_the_same_seeds_are_drawn_together_whatever_their_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -38,6 +38,11 @@ def temporal_options(command: Command[T]) -> Command[T]:
 def sweep_argument(*, required: bool = True) -> Callable[[Command[T]], Command[T]]:
     """Return the decorator for the argument SWEEP, which `with_sweep` takes."""
     return click.argument("sweep", required=required, shell_complete=complete_sweep)
+
+
+def sweeps_argument() -> Callable[[Command[T]], Command[T]]:
+    """Return the decorator for one or more arguments SWEEP, which `with_sweeps` takes as `sweeps`."""
+    return click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP [SWEEP...]", shell_complete=complete_sweep)
 
 
 def run_argument() -> Callable[[Command[T]], Command[T]]:
@@ -80,6 +85,16 @@ def with_sweep(where: Where, text: str, work: Callable[[Client, str], Awaitable[
     from bertpar.naming import resolve_sweep
 
     return _with_resolved(where, text, resolve_sweep, work)
+
+
+def with_sweeps(where: Where, texts: Sequence[str], work: Callable[[Client, list[str]], Awaitable[T]]) -> T:
+    """Connect, and do `work` with the ids of the sweeps that `texts` stand for."""
+    from bertpar.naming import resolve_sweep
+
+    async def resolve_and_work(client: Client) -> T:
+        return await work(client, [await resolve_sweep(client, text) for text in texts])
+
+    return with_client(where, resolve_and_work)
 
 
 def with_run(where: Where, text: str, work: Callable[[Client, str], Awaitable[T]]) -> T:

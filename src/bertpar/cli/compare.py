@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from bertpar import paths
-from bertpar.cli.sweeps import temporal_options, with_client
+from bertpar.cli.asking import json_option, print_json, sweeps_argument, temporal_options, with_sweeps
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Say which configuration is better, and how sure that is.")
-@click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP [SWEEP...]")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@sweeps_argument()
+@json_option
 @temporal_options
 def compare(sweeps: tuple[str, ...], as_json: bool, **where: str | None) -> None:
     """Compare the configurations of one or more sweeps: seeds grouped, selection on validation, differences on test.
@@ -28,9 +27,9 @@ def compare(sweeps: tuple[str, ...], as_json: bool, **where: str | None) -> None
     from bertpar.compare import compare_sweeps, conclusion, limits
     from bertpar.follow import make_console
 
-    comparison = with_client(where, lambda client: compare_sweeps(client, sweeps, paths.home().cache))
+    comparison = with_sweeps(where, sweeps, lambda client, ids: compare_sweeps(client, ids, paths.home().cache))
     if as_json:
-        click.echo(json.dumps({**comparison.as_json(), "conclusion": conclusion(comparison)}, indent=1))
+        print_json({**comparison.as_json(), "conclusion": conclusion(comparison)})
         return
     console = make_console()
     console.print(comparison_table(comparison), highlight=False)

@@ -150,11 +150,9 @@ def _resampled_metrics(
         values_RS = _each_resample(rng, frequencies, lambda counts: counts @ patterns / num_examples)
     elif isinstance(one, Scores) and isinstance(other, Scores):
         scores_NS = np.concatenate([one.scores_NS, other.scores_NS], axis=1)
-        # Each distinct run once: a matrix product may round equal columns differently.
-        distinct_NS, places = np.unique(scores_NS, axis=1, return_inverse=True)
         labels_N = one.labels_N
         each = np.ones(len(labels_N), np.int64)
-        values_RS = _each_resample(rng, each, lambda counts: _pearson(counts, distinct_NS, labels_N))[:, places]
+        values_RS = _each_resample(rng, each, lambda counts: _pearson(counts, scores_NS, labels_N))
     else:
         raise TypeError("a classification and a regression cannot be compared")
     return values_RS[:, : len(one.seeds)], values_RS[:, len(one.seeds) :]
