@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bertpar import stack
 from bertpar.errors import ConfigError, ConnectionFailedError, StackError
@@ -17,6 +18,8 @@ from bertpar.stack.record import NAMESPACE, TEMPORAL
 if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.envconfig import ClientConfigProfile
+
+T = TypeVar("T")
 
 DEFAULT_TRAINING_QUEUE = "bert-training-task-queue"
 DEFAULT_EVAL_QUEUE = "bert-eval-task-queue"
@@ -86,6 +89,30 @@ async def connect_if_up(temporal: TemporalSpec, home: Home) -> Client | None:
         return await connect_to_cluster(temporal.address, temporal.namespace, temporal.profile)
     running = stack.read(home)
     return None if running is None else await connect_to_address(running.temporal_address, running.namespace)
+
+
+async def ask_once(
+    temporal: TemporalSpec,
+    home: Home,
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    on_wait: OnWait = lambda _message: None,
+) -> T:
+    """Connect, and return what `work` returns: now, or not at all.
+
+    Raises:
+        ConfigError, ConnectionFailedError, StackError: as `connect`; the second also for an outage after it.
+    """
+    from temporalio.service import RPCError
+
+    client = await connect(temporal, home, on_wait=on_wait)
+    try:
+        return await work(client)
+    except RPCError as error:
+        raise ConnectionFailedError(
+            f"Temporal does not answer: {error.message}. Is it up, and does a worker run on its evaluation queue? "
+            "(bertpar status; on a cluster: bertpar worker eval)"
+        ) from error
 
 
 async def connect_to_cluster(address: str | None, namespace: str | None, profile: str | None) -> Client:

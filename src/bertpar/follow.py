@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from bertpar.observe import SweepView, observe
 from bertpar.pages import mlflow_base, temporal_page
@@ -56,7 +57,7 @@ async def follow_runs(
     The ranking follows the end of the sweep. Of a batch, after which others may come, nothing is left but its news.
     """
     console = make_console()
-    lookout = _Lookout(client, sweep_id, poll_seconds)
+    lookout = Lookout(client, sweep_id, poll_seconds)
     view = await lookout.look()
     log = PlainLog(console.is_terminal)
     live: AbstractContextManager[Live | None] = nullcontext()
@@ -78,14 +79,25 @@ async def follow_runs(
 
 async def follow_ending(client: PatientClient, sweep_id: str, poll_seconds: float, home: Home) -> None:
     """Wait until a sweep whose runs have all been told of has ended, and show the ranking."""
-    lookout = _Lookout(client, sweep_id, poll_seconds)
+    lookout = Lookout(client, sweep_id, poll_seconds)
     view = await lookout.look()
     while not _ended(view, None):
         view = await lookout.look_again()
     show_ranking(view, home)
 
 
-class _Lookout:
+async def wait_until_ended(client: PatientClient, sweep_id: str, poll_seconds: float) -> None:
+    """Return when the sweep has ended. The server alone is asked, which costs its workers nothing."""
+
+    async def runs(temporal: Client) -> bool:
+        status = (await temporal.get_workflow_handle(sweep_id).describe()).status
+        return status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
+
+    while await client.ask(runs):  # noqa: ASYNC110 - what ends is elsewhere
+        await asyncio.sleep(poll_seconds)
+
+
+class Lookout:
     """Looks at a sweep again and again, and spends at most a fifth of the time on it.
 
     A worker replays a sweep's whole history for an answer: followers of large ones must not keep it busy.

@@ -27,11 +27,25 @@ _MAX_LIVE_ROWS = 30
 
 
 def live_table(view: SweepView) -> RenderableType:
-    """Return the table that is redrawn while the sweep runs; of many runs those that move come first."""
+    """Return the table that is redrawn while the sweep runs."""
+    runs = live_rows(view)
+    counts = Text(f"runs: {count_statuses(view.runs)}", style="dim")
+    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
+    troubles = [Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)]
+    return Group(FittingTable(columns=live_columns(view), rows=runs), counts, *paused, *troubles)
+
+
+def live_rows(view: SweepView) -> list[RunView]:
+    """Return the runs to show while the sweep runs; of many those that move."""
     runs = sorted(view.runs, key=lambda r: r.state.run.index)
     if len(runs) > _MAX_LIVE_ROWS:
         runs = sorted(runs, key=lambda r: (r.state.status in TERMINAL, r.state.status == "queued"))[:_MAX_LIVE_ROWS]
-    columns: tuple[Column[RunView], ...] = (
+    return runs
+
+
+def live_columns(view: SweepView) -> tuple[Column[RunView], ...]:
+    """Return what is shown of each run while the sweep runs."""
+    return (
         Column(title="#", cell=_index, leaves=7),
         Column(title="run", cell=lambda r: Text(r.name), left=True, wraps=True),
         Column(title="state", cell=_status, left=True),
@@ -44,10 +58,6 @@ def live_table(view: SweepView) -> RenderableType:
         Column(title="ex/s", cell=_speed, leaves=1),
         Column(title="left", cell=_time_left, leaves=4),
     )
-    counts = Text(f"runs: {_counts(view.runs)}", style="dim")
-    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
-    troubles = [Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)]
-    return Group(FittingTable(columns=columns, rows=runs), counts, *paused, *troubles)
 
 
 def paused_lines(view: SweepView) -> list[str]:
@@ -112,7 +122,8 @@ def _objective(view: SweepView) -> str:
     return view.runs[0].state.run.objective if view.runs else "objective"
 
 
-def _counts(runs: Iterable[RunView]) -> str:
+def count_statuses(runs: Iterable[RunView]) -> str:
+    """Return how many runs are in which state: `1 completed, 3 training`."""
     counts: dict[str, int] = {}
     for run in runs:
         counts[run.status] = counts.get(run.status, 0) + 1
@@ -209,23 +220,30 @@ def final_report(view: SweepView, mlflow_ui: str | None, *, with_causes: bool = 
 
     `mlflow_ui` is where MLflow's page is served now.
     """
-    runs = {run.state.run.index: run for run in view.runs}
-    ranked = rank(run.state for run in runs.values())
+    runs = ranked_rows(view)
+    ranked = [run.state for run in runs]
     failed = any(state.failure for state in ranked if state.status == "failed")
     told = [Text(line) for line in causes(view)] if with_causes and failed else []
     links = _links(view, ranked, _mlflow_link(view, mlflow_ui), causes_elsewhere=failed and not with_causes)
-    ranking = _ranking([runs[state.run.index] for state in ranked], _objective(view))
+    ranking = FittingTable(columns=ranking_columns(runs), rows=runs, header_style="bold")
     return Group(Text(""), ranking, Text(""), *told, *links)
 
 
-def _ranking(runs: Sequence[RunView], objective: str) -> RenderableType:
-    """Return the table of `runs`, which are in the order of their ranks."""
+def ranked_rows(view: SweepView) -> list[RunView]:
+    """Return the runs, the best first."""
+    runs = {run.state.run.index: run for run in view.runs}
+    return [runs[state.run.index] for state in rank(run.state for run in view.runs)]
+
+
+def ranking_columns(runs: Sequence[RunView]) -> tuple[Column[RunView], ...]:
+    """Return what is shown of each of `runs`, which are in the order of their ranks."""
+    objective = runs[0].state.run.objective if runs else "objective"
     places = {run.state.run.index: str(place) for place, run in enumerate(runs, start=1)}
     found = {key for run in runs for key in run.state.metrics if key.startswith("test/") and key != "test/loss"}
     tests = sorted(key for key in found if not key.endswith(("_low", "_high")))
     same = objective.replace("val/", "test/")  # the last of the scores to be left out
     leaving = {key: i for i, key in enumerate(sorted(tests, key=lambda key: (key == same, key)), start=3)}
-    columns: tuple[Column[RunView], ...] = (
+    return (
         Column(title="rank", cell=lambda r: places[r.state.run.index] if r.status == "completed" else ""),
         Column(title="#", cell=_index, leaves=100),
         Column(title="run", cell=lambda r: Text(r.name), left=True, wraps=True),
@@ -238,7 +256,6 @@ def _ranking(runs: Sequence[RunView], objective: str) -> RenderableType:
         Column(title="attempt", cell=_attempt, leaves=1),
         Column(title="state", cell=_status, left=True),
     )
-    return FittingTable(columns=columns, rows=runs, header_style="bold")
 
 
 def _with_interval(run: RunView, key: str) -> str:

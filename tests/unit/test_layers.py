@@ -16,6 +16,7 @@ HEAVY = {"torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "sk
         "import bertpar.workflows",
         "import bertpar.launch, bertpar.submit, bertpar.follow, bertpar.compose, bertpar.tracking",
         "import bertpar.cli.sweeps, bertpar.cli.stack, bertpar.predictions",
+        "import bertpar.api, bertpar.api.display, bertpar.api.html",
         "import bertpar.worker, bertpar.activities",
         "import bertpar.cli.verify, bertpar.verify.resume",
         "import bertpar.cli.compare, bertpar.compare",

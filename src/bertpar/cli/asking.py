@@ -11,7 +11,6 @@ import click
 
 from bertpar import paths
 from bertpar.cli.completion import complete_run, complete_sweep, complete_target
-from bertpar.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -63,21 +62,9 @@ def refuse_without_sweep(where: Where) -> None:
 
 def with_client(where: Where, work: Callable[[Client], Awaitable[T]]) -> T:
     """Connect and do `work`; an outage after the connection is the user's message, not a traceback."""
-    from temporalio.service import RPCError
+    from bertpar.client import ask_once, temporal_spec
 
-    from bertpar.client import connect, temporal_spec
-
-    async def run() -> T:
-        client = await connect(temporal_spec(**where), paths.home(), on_wait=say)
-        try:
-            return await work(client)
-        except RPCError as error:
-            raise ConnectionFailedError(
-                f"Temporal does not answer: {error.message}. Is it up, and does a worker run on its evaluation queue? "
-                "(bertpar status; on a cluster: bertpar worker eval)"
-            ) from error
-
-    return asyncio.run(run())
+    return asyncio.run(ask_once(temporal_spec(**where), paths.home(), work, on_wait=say))
 
 
 def with_sweep(where: Where, text: str, work: Callable[[Client, str], Awaitable[T]]) -> T:
