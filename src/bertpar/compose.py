@@ -21,6 +21,7 @@ from bertpar.model_folder import check_folder, locate_package, settings_problems
 from bertpar.paths import Home
 from bertpar.reader import Reader
 from bertpar.spec import (
+    CacheMode,
     CheckpointSpec,
     DataSource,
     DataSpec,
@@ -59,6 +60,7 @@ class SweepSpec:
     tracking: TrackingSpec
     store_root: str
     resume: ResumeSpec
+    cache: CacheMode
 
 
 def compose_runs(configs: Sequence[DictConfig], labels: Sequence[str], home: Home) -> tuple[SweepSpec, list[RunSpec]]:
@@ -104,12 +106,14 @@ def _resolve(config: DictConfig, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}")
         return {}
     assert isinstance(plain, dict)
+    if isinstance(switch := plain.get("cache"), bool):  # YAML's reading of on and off
+        plain["cache"] = "on" if switch else "off"
     return {str(key): value for key, value in plain.items()}
 
 
 def _differing_sections(configs: Sequence[DictConfig]) -> list[str]:
     first = configs[0]
-    return [key for key in _SWEEP_SECTIONS if any(config[key] != first[key] for config in configs[1:])]
+    return [key for key in (*_SWEEP_SECTIONS, "cache") if any(config[key] != first[key] for config in configs[1:])]
 
 
 def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
@@ -130,6 +134,7 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
         checkpoint=_read_checkpoint(root.section("checkpoint"), data.task),
         config=_for_the_record(plain),
     )
+    root.choice("cache", get_args(CacheMode))
     for key in _SWEEP_SECTIONS:
         root.section(key)
     root.refuse_unknown(experiment=MISPLACED_EXPERIMENT)
@@ -269,6 +274,7 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
     temporal, tracking = root.section("temporal"), root.section("tracking")
     store, sweep, resume = root.section("store"), root.section("sweep"), root.section("resume")
     spec = SweepSpec(
+        cache=root.choice("cache", get_args(CacheMode)),
         name=sweep.text("name"),
         max_parallel=sweep.optional_integer("max_parallel", minimum=1),
         temporal=TemporalSpec(

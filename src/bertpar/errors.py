@@ -102,6 +102,10 @@ class InexactResumeError(BertparError):
     action = Action.RETRY  # another worker may be of the right kind
 
 
+class CodeChangedError(BertparError):
+    """This worker runs other code or libraries than the sweep was submitted with: nothing is mixed."""
+
+
 class SupersededError(BertparError):
     """A newer attempt at the same run has begun: this one may write nothing more."""
 

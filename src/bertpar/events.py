@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.spec import Task, TrackingSpec
+from bertpar.spec import CacheMode, Task, TrackingSpec
 
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
@@ -26,6 +26,15 @@ SWEEP_TAG = "bertpar.sweep"
 
 SWEPT_TAG_PREFIX = "sweep."
 """Before each swept key, in the tags with its value."""
+
+RUN_KEY_TAG = "bertpar.run_key"
+"""Tag with the key of what a run computes (identity.py)."""
+
+REUSED_TAG = "bertpar.reused_from"
+"""Tag of a run that was not computed: the run whose result it shows."""
+
+CONTINUES_TAG = "bertpar.continues"
+"""Tag of a run that went on from another run's checkpoint: that run."""
 
 TEMPORAL_TAG = "bertpar.temporal_url"
 """Tag with Temporal's page of the run's or sweep's workflow."""
@@ -47,6 +56,8 @@ class SnapshotRef:
     """Examples by split name."""
     tokenizer_key: str
     """Store folder of the tokenizer's files."""
+    model_digest: str = ""
+    """Of the pretrained model that was found beside the tokenizer (model_folder.model_digest)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,16 @@ class CheckpointSaved:
     attempt: int
     """The attempt that says so: a later one than the checkpoint's own where it found what was never signalled."""
     pruned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """What computes a run: a process that runs another one refuses the job."""
+
+    digest: str
+    """Of the source that job processes run (code.job_code_digest)."""
+    versions: dict[str, str]
+    """Of the libraries that compute."""
 
 
 # --- what a job process reports ---------------------------------------------------------------------------
@@ -150,6 +171,8 @@ class TrainJob:
     """Cut each micro-batch into so many parts: the same step in less memory."""
     lr_scale: float = 1.0
     """Multiply every learning rate by this."""
+    code: Code | None = None
+    """What the run is to be trained with; None for whatever the process runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +188,9 @@ class TrainResult:
     """Wall time of the last attempt."""
     inexact: tuple[str, ...] = ()
     """What makes this result another than that of an undisturbed run, one sentence each; normally empty."""
+    work_seconds: float = 0.0
+    """Wall time of the steps, validations and checkpoints that led here, in whatever attempts and runs: nothing that
+    was lost on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +200,10 @@ class EvaluateJob:
     spec_key: str
     snapshot: SnapshotRef
     checkpoint: CheckpointRef
+    code: Code | None = None
+    """As TrainJob.code."""
+    kept_with: TrainResult | None = None
+    """The training whose result is then kept for equal runs of other sweeps; None: it is not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +213,45 @@ class EvaluateResult:
     digest: str
     metrics: dict[str, float]
     """`test/...` by name, interval bounds included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptResult:
+    """What a run came to, kept under its key for every equal run."""
+
+    run_id: str
+    """The run that computed it."""
+    training: TrainResult
+    evaluation: EvaluateResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimJob:
+    """A run that is about to be computed."""
+
+    store_root: str
+    run_id: str
+    spec_key: str
+    snapshot: SnapshotRef
+    code: Code
+    cache: CacheMode
+    verify: bool = False
+    """Read every file of a result before it is reused: something was found damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """What is there already of what a run computes."""
+
+    run_key: str
+    result: KeptResult | None = None
+    """The whole of it."""
+    resume_from: tuple[CheckpointRef, ...] = ()
+    """Checkpoints of equal runs that did not come to their end, newest first."""
+    origin: str | None = None
+    """The run that made the result, or the newest of these checkpoints."""
+    saved_seconds: float = 0.0
+    """Wall time of training that need not be done again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +273,14 @@ class PredictResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopiedRows:
+    """Metric rows of another run that are this run's too: it shows its result, or went on from its checkpoint."""
+
+    run_id: str
+    last_step: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenRunJob:
     """Find or create the MLflow run that carries `identity` in its IDENTITY_TAG."""
 
@@ -217,6 +294,7 @@ class OpenRunJob:
     spec_key: str | None
     """Where the parameters come from; None for the sweep's parent run."""
     snapshot: SnapshotRef | None = None
+    copied: CopiedRows | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +311,8 @@ class EvaluationRecord:
     result: EvaluateResult
     timestamp_ms: int
     """The time under which metrics are logged: fixed by the workflow, so that a retry adds no second row."""
+    model: bool = True
+    """With the model's files; a reused result's lie with the run that made it."""
 
 
 @dataclass(frozen=True, kw_only=True)

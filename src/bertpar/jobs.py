@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from typing import Any, NoReturn
 
+from bertpar.code import check_code
 from bertpar.codec import fetch_spec, from_json
 from bertpar.errors import failure_of
 from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, PredictJob, SnapshotJob, TrainJob
@@ -63,7 +64,12 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Store, Emit], Any]]] = {
 
 
 def run(kind: str, job: Any, emit: Emit) -> Any:
-    """Do `job` in this process and return its result; for debugging: `run("train", job, emit=print)`."""
+    """Do `job` in this process and return its result; for debugging: `run("train", job, emit=print)`.
+
+    Raises:
+        CodeChangedError: this process runs other code or libraries than the job is to be done with.
+    """
+    check_code(getattr(job, "code", None))
     _, function = KINDS[kind]
     return function(job, Store(job.store_root, home().cache), emit)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.errors import ModelError
-from bertpar.spec import ModelSpec
+from bertpar.spec import ModelSpec, digest_json
 
 CONFIG_FILE = "config.json"
 _WEIGHT_FILES = (
@@ -105,6 +105,22 @@ def weights_problem(model: ModelSpec, folder: Path) -> str | None:
         "Install or download the model again; if these weights are the ones you mean: "
         f"model.weights_sha256={actual}"
     )
+
+
+def model_digest(folder: Path) -> str:
+    """Return the sha256 over what a model is built from in `folder`: its configuration and its weights.
+
+    The tokenizer is no part of it: it is kept with the data that it made.
+    """
+    files = [folder / CONFIG_FILE, *_weights(folder)]
+    return digest_json({file.name: _digest(file, file.stat().st_mtime_ns) for file in files})
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Return all files with weights of the kind that is loaded, where several are there."""
+    first = weights_file(folder)
+    kind = "*.safetensors" if first is not None and ".safetensors" in first.name else "*.bin"
+    return sorted(folder.glob(kind)) if first is not None else []
 
 
 @cache

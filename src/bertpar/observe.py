@@ -72,6 +72,10 @@ class RunView:
             "metrics": state.metrics,
             "checkpoints": state.num_checkpoints,
             "mlflow_run_id": state.mlflow_run_id,
+            "run_key": state.run_key,
+            "reused": state.reused,
+            "origin": state.origin,
+            "saved_seconds": state.saved_seconds,
             "failure": None if state.failure is None else vars(state.failure),
         }
 
@@ -198,8 +202,8 @@ async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
     try:
         return await query(client, training_id(run_id), TrainingWorkflow.checkpoints)
     except NotFoundError:
-        await find_run(client, run_id)
-        return []
+        _, state = await find_run(client, run_id)
+        return await checkpoints_of(client, state.origin) if state.origin is not None else []
 
 
 async def _look_back(client: Client, state: RunState) -> RunView:
@@ -253,16 +257,14 @@ def _progress_of(data: bytes) -> Progress | None:
 
 def _with_training(state: RunState, known: TrainingStatus, progress: Progress | None) -> RunState:
     latest = known.latest_checkpoint
-    return RunState(
-        run=state.run,
-        status=state.status,
+    return replace(
+        state,
         mlflow_run_id=known.mlflow_run_id,
         attempt=len(known.attempts),
         num_checkpoints=known.num_checkpoints,
         step=max(progress.step if progress else 0, latest.step if latest else 0),  # one that starts has done none yet
         total_steps=progress.total_steps if progress else 0,
         metrics=progress.metrics if progress else {},
-        best=state.best,
         failure=_last_cause(known),
     )
 

@@ -81,7 +81,11 @@ def _index(run: RunView) -> str:
 
 
 def _status(run: RunView) -> Text:
-    return Text(run.status, style=_STYLES.get(run.state.status, "dim"))
+    return Text(_shown_status(run), style=_STYLES.get(run.state.status, "dim"))
+
+
+def _shown_status(run: RunView) -> str:
+    return "reused" if run.state.reused and run.status == "completed" else run.status
 
 
 def _step(run: RunView) -> str:
@@ -113,9 +117,7 @@ def _time_left(run: RunView) -> str:
     progress = run.progress
     if progress is None or not progress.seconds_per_step or run.state.status != "training":
         return ""
-    seconds = int((progress.total_steps - progress.step) * progress.seconds_per_step)
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+    return duration((progress.total_steps - progress.step) * progress.seconds_per_step)
 
 
 def _objective(view: SweepView) -> str:
@@ -126,7 +128,8 @@ def count_statuses(runs: Iterable[RunView]) -> str:
     """Return how many runs are in which state: `1 completed, 3 training`."""
     counts: dict[str, int] = {}
     for run in runs:
-        counts[run.status] = counts.get(run.status, 0) + 1
+        status = _shown_status(run)
+        counts[status] = counts.get(status, 0) + 1
     return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
@@ -182,6 +185,8 @@ class PlainLog:
             yield f"note {note}", note, None
         if self._beside_table:
             return
+        if state.origin is not None and not state.reused and state.status not in ("queued", "preparing"):
+            yield "origin", f"goes on from a checkpoint of {state.origin}, which computes the same", None
         if state.status in ("training", "evaluating", "cancelled"):
             yield f"{run.status} {state.attempt}", f"{run.status}{_which_attempt(run)}", None
         if run.waiting:
@@ -192,7 +197,8 @@ class PlainLog:
             loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
             yield f"progress {share}", f"step {progress.step}/{progress.total_steps}{loss}", None
         if state.status == "completed":
-            yield "completed", f"completed, {_metrics(state)}", None
+            what = f"reused from {state.origin}" if state.reused else "completed"
+            yield "completed", f"{what}, {_metrics(state)}", None
 
 
 def _which_attempt(run: RunView) -> str:
@@ -273,6 +279,11 @@ def _links(view: SweepView, ranked: Sequence[RunState], mlflow_link: str, *, cau
     if sweep.options.temporal_ui:
         lines.append(f"  Temporal: {temporal_page(sweep.options.temporal_ui, sweep.sweep_id)}")
     lines.append(f"  MLflow:   {mlflow_link}")
+    if any(state.reused for state in ranked):
+        num_reused = sum(state.reused for state in ranked)
+        lines.append(f"  reused:   {num_reused} of {len(ranked)} runs were computed before (cache=off computes anew)")
+    if saved := sum(state.saved_seconds for state in ranked):
+        lines.append(f"  saved:    {duration(saved)} of training")
     best = next((s for s in ranked if s.status == "completed"), None)
     if best is not None:
         lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')
@@ -288,6 +299,12 @@ def _mlflow_link(view: SweepView, mlflow_ui: str | None) -> str:
 def _metrics(state: RunState) -> str:
     shown = [key for key in (state.run.objective, state.run.objective.replace("val/", "test/")) if key in state.metrics]
     return ", ".join(f"{key} {state.metrics[key]:.4f}" for key in shown)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as h:mm:ss, or m:ss below an hour."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def number(value: float | None) -> str:

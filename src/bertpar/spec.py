@@ -18,6 +18,8 @@ Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16"]
 ModelSource = Literal["package", "folder", "hub", "random"]
 DataSource = Literal["packaged", "files", "hub"]
+CacheMode = Literal["on", "read", "off"]
+"""What a run may take from equal runs, and they from it: both, only the first, nothing."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -161,11 +163,6 @@ class RunSpec:
     checkpoint: CheckpointSpec
     config: dict[str, Any]
     """The resolved Hydra configuration as the user wrote it, for the record only."""
-
-    def run_key(self, code_digest: str) -> str:
-        """Return the hash that identifies what this run computes, given the digest of the code."""
-        identity = {k: v for k, v in asdict(self).items() if k != "config"}
-        return digest_json({"spec": identity, "code": code_digest})
 
 
 def digest_json(value: Any) -> str:

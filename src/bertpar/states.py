@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.events import CheckpointRef, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
-from bertpar.spec import ResumeSpec, TrackingSpec
+from bertpar.events import CheckpointRef, Claimed, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
+from bertpar.spec import CacheMode, ResumeSpec, TrackingSpec
 
 RunStatus = Literal["queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled"]
 """`reporting`: everything is computed, and MLflow is being told."""
+
+IN_FLIGHT: frozenset[RunStatus] = frozenset({"preparing", "training", "evaluating", "reporting"})
 
 TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
 
@@ -25,7 +27,6 @@ class RunRef:
     swept: dict[str, str]
     """The overridden keys that differ between the sweep's runs, with this run's values."""
     spec_key: str
-    run_key: str
     snapshot_request: str
     """Equal for runs that share their data preparation (spec.snapshot_request_key)."""
     objective: str
@@ -48,7 +49,8 @@ class SweepOptions:
     resume: ResumeSpec
     temporal_ui: str | None
     """Base URL of Temporal's web page with the namespace, for links."""
-    code_digest: str
+    code: Code
+    cache: CacheMode = "on"
 
 
 def tracking_queue(eval_queue: str) -> str:
@@ -83,6 +85,8 @@ class TrainingInput:
     sweep_id: str
     attempts: tuple[Attempt, ...] = ()
     """Those of an earlier execution, whose best checkpoint was found damaged afterwards."""
+    claimed: Claimed | None = None
+    """What equal runs have done of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,8 @@ class EvaluationInput:
     run: RunRef
     options: SweepOptions
     snapshot: SnapshotRef
-    checkpoint: CheckpointRef
+    training: TrainResult
+    """Its best checkpoint is scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +139,16 @@ class RunState:
     """`val/...` of the best checkpoint and `test/...`."""
     best: CheckpointRef | None = None
     failure: Failure | None = None
+    run_key: str | None = None
+    """What the run computes (identity.py); None before its data is there."""
+    origin: str | None = None
+    """The run whose result it shows, or whose checkpoint it went on from."""
+    reused: bool = False
+    """Nothing was computed: the result is that of `origin`."""
+    saved_seconds: float = 0.0
+    """Wall time of training that equal runs had done."""
+    evaluation_key: str | None = None
+    """Store folder of the evaluation; another run's where the result is reused."""
 
 
 @dataclass(frozen=True, kw_only=True)

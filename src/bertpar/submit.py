@@ -20,11 +20,12 @@ from temporalio.service import RPCError
 
 from bertpar import tracking
 from bertpar.client import connect, web_ui
-from bertpar.code import code_digest
+from bertpar.code import job_code_digest, library_versions
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.composing import Batch
 from bertpar.errors import ConfigError, ConnectionFailedError
+from bertpar.events import Code
 from bertpar.paths import Home
 from bertpar.spec import snapshot_request_key
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState
@@ -63,10 +64,9 @@ async def submit(
     store.check_writable()
     tracking.check_reachable(sweep.tracking)
     client = await connect(sweep.temporal, home, on_wait=say)
-    code = code_digest()
     sweep_id = sweep_id or new_sweep_id(sweep.name)
-    refs = run_refs(sweep_id, batch, store, code)
-    options = sweep_options(sweep, web_ui(sweep.temporal, home), code)
+    refs = run_refs(sweep_id, batch, store)
+    options = sweep_options(sweep, web_ui(sweep.temporal, home))
     await submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=say)
     return Submission(client=client, sweep_id=sweep_id, runs=tuple(refs), options=options)
 
@@ -77,7 +77,7 @@ def new_sweep_id(name: str) -> str:
     return f"{safe}-{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def run_refs(sweep_id: str, batch: Batch, store: Store, code: str) -> list[RunRef]:
+def run_refs(sweep_id: str, batch: Batch, store: Store) -> list[RunRef]:
     """Keep every run's specification in the store, and return the small references that travel."""
     swept = swept_values(batch.overrides, batch.given)
     return [
@@ -87,7 +87,6 @@ def run_refs(sweep_id: str, batch: Batch, store: Store, code: str) -> list[RunRe
             overrides=batch.overrides[i],
             swept=swept[i],
             spec_key=publish_spec(store, run),
-            run_key=run.run_key(code),
             snapshot_request=snapshot_request_key(run.data, run.model),
             objective=run.checkpoint.monitor,
             mode=run.checkpoint.mode,
@@ -111,7 +110,7 @@ def swept_values(overrides: Sequence[Sequence[str]], given: Set[str]) -> list[di
     return [{key: run[key] for key in keys if key in run} for run in as_dicts]
 
 
-def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> SweepOptions:
+def sweep_options(sweep: SweepSpec, temporal_ui: str | None) -> SweepOptions:
     """Return what the workflows need to know of how the sweep runs."""
     return SweepOptions(
         store_root=sweep.store_root,
@@ -123,7 +122,8 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None, code: str) -> Sweep
         max_parallel=sweep.max_parallel,
         resume=sweep.resume,
         temporal_ui=temporal_ui,
-        code_digest=code,
+        code=Code(digest=job_code_digest(), versions=library_versions()),
+        cache=sweep.cache,
     )
 
 

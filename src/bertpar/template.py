@@ -23,13 +23,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bertpar import jobs
+from bertpar.code import job_code_digest, loaded_code
 from bertpar.logs import open_log
 
 _MESSAGE_BYTES = 65536
 
 
 def preload() -> None:
-    """Import what jobs import."""
+    """Import what jobs import.
+
+    Raises:
+        RuntimeError: their source was changed meanwhile: what is loaded could be a mixture.
+    """
+    loaded = loaded_code()
     import torch
 
     import bertpar.data.snapshot
@@ -37,6 +43,8 @@ def preload() -> None:
     import bertpar.evaluation.predict
     import bertpar.training.run  # noqa: F401
 
+    if job_code_digest() != loaded.digest:
+        raise RuntimeError("bertpar's code was changed while it was loaded")
     torch.set_num_threads(1)  # with more, a forked child's own threads can hang
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, pages that children share

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from bertpar.events import Progress
+from bertpar.events import Code, Progress
 from bertpar.observe import RunView, SweepView
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.stack.child import MARK
@@ -35,7 +35,6 @@ RUN = RunRef(
     overrides=(),
     swept={},
     spec_key="",
-    run_key="",
     snapshot_request="",
     objective="val/accuracy",
     mode="max",
@@ -56,7 +55,7 @@ SWEEP = SweepStatus(
         max_parallel=None,
         resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
         temporal_ui=None,
-        code_digest="",
+        code=Code(digest="", versions={}),
     ),
 )
 

@@ -124,7 +124,7 @@ RESUMPTION = (
         name="another run's checkpoint is refused",
         protects="No run goes on from the weights of a run with other settings.",
         file="training/continuity.py",
-        code="if found := differences(theirs, self._run):",
+        code="if found := differing_values(self._run, theirs):",
         instead="if found := []:",
         tests=tests_of(_CONTINUITY, "a_checkpoint_of_another_run_is_refused_with_both_values"),
     ),

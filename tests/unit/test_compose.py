@@ -159,14 +159,6 @@ def test_where_a_sweep_runs_cannot_be_swept() -> None:
         compose_runs([config(o) for o in overrides], overrides, HOME)
 
 
-def test_the_run_key_covers_what_changes_results_and_nothing_else() -> None:
-    key = run_spec().run_key("code")
-    assert run_spec("sweep.name=other", "sweep.max_parallel=3").run_key("code") == key
-    assert run_spec("tracking.experiment=other").run_key("code") == key
-    others = [run_spec(o).run_key("code") for o in ("lr=2e-4", "seed=1", "data.max_length=64", "trainer.accumulate=2")]
-    assert len({key, *others, run_spec().run_key("other code")}) == 6
-
-
 def test_flatten_gives_dotted_keys() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}}) == {"a.b": 1, "a.c.d": None, "e": {}}
 

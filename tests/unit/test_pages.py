@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bertpar import tracking
-from bertpar.events import MlflowRun
+from bertpar.events import Code, MlflowRun
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_base, mlflow_page, temporal_page
 from bertpar.paths import Home
@@ -29,7 +29,7 @@ OPTIONS = SweepOptions(
     max_parallel=None,
     resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
     temporal_ui="http://t:1/namespaces/default",
-    code_digest="c",
+    code=Code(digest="c", versions={}),
 )
 
 
@@ -42,7 +42,6 @@ def sweep_view(num_runs: int) -> SweepView:
                 overrides=(f"lr={i}",),
                 swept={"lr": str(i)},
                 spec_key="k",
-                run_key="r",
                 snapshot_request="q",
                 objective="val/accuracy",
                 mode="max",

@@ -11,7 +11,6 @@ def run(index: int, status: RunStatus = "queued", accuracy: float | None = None,
         overrides=(f"lr={index}",),
         swept={"lr": str(index)},
         spec_key="",
-        run_key="",
         snapshot_request="",
         objective="val/accuracy",
         mode=mode,  # type: ignore[arg-type]

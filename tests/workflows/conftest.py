@@ -22,7 +22,10 @@ from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
     CheckpointSaved,
+    Claimed,
+    ClaimJob,
     CloseRunJob,
+    Code,
     EvaluateJob,
     EvaluateResult,
     MlflowRun,
@@ -106,6 +109,10 @@ async def snapshot_at_once(job: SnapshotJob) -> SnapshotRef:
     return SNAPSHOT
 
 
+async def nothing_is_there(job: ClaimJob) -> Claimed:
+    return Claimed(run_key=f"key-{job.run_id}")
+
+
 async def mlflow_answers(job: OpenRunJob | CloseRunJob) -> None:
     pass
 
@@ -117,6 +124,8 @@ class Script:
     train: Callable[[TrainJob], Awaitable[TrainResult]] = train_at_once
     evaluate: Callable[[EvaluateJob], Awaitable[EvaluateResult]] = evaluate_at_once
     make_snapshot: Callable[[SnapshotJob], Awaitable[SnapshotRef]] = snapshot_at_once
+    claim_run: Callable[[ClaimJob], Awaitable[Claimed]] = nothing_is_there
+    claim_jobs: list[ClaimJob] = field(default_factory=list)
     train_jobs: list[TrainJob] = field(default_factory=list)
     snapshot_jobs: list[SnapshotJob] = field(default_factory=list)
     open_run: Callable[[OpenRunJob], Awaitable[None]] = mlflow_answers
@@ -143,6 +152,11 @@ class Script:
             self.snapshot_jobs.append(job)
             return await self.make_snapshot(job)
 
+        @activity.defn(name="claim_run")
+        async def claim_run(job: ClaimJob) -> Claimed:
+            self.claim_jobs.append(job)
+            return await self.claim_run(job)
+
         @activity.defn(name="open_run")
         async def open_run(job: OpenRunJob) -> MlflowRun:
             self.queues["open_run"] = activity.info().task_queue
@@ -162,7 +176,7 @@ class Script:
         async def predict(job: PredictJob) -> PredictResult:
             return PredictResult(key=job.output_key, num_examples=1)
 
-        return {a.__name__: a for a in (train, evaluate, make_snapshot, open_run, close_run, predict)}
+        return {a.__name__: a for a in (train, evaluate, make_snapshot, claim_run, open_run, close_run, predict)}
 
 
 @dataclass
@@ -181,7 +195,6 @@ class Sweep:
             overrides=(f"lr={index}",),
             swept={"lr": str(index)},
             spec_key=f"specs/{index}",
-            run_key=f"key-{index}",
             snapshot_request=request,
             objective="val/accuracy",
             mode="max",
@@ -219,7 +232,7 @@ async def running_sweep(
             "max_parallel": None,
             "resume": ResumeSpec(allow_inexact=False, nan_lr_factor=None),
             "temporal_ui": None,
-            "code_digest": "code",
+            "code": Code(digest="code", versions={}),
             **options,
         }  # type: ignore[arg-type]
     )

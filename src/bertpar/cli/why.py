@@ -46,9 +46,11 @@ def headline(record: RunRecord) -> str:
     if not causes and not (record.evaluation and record.evaluation.last_failure):
         return f"{start}; no attempt failed"
     num = len(record.attempts)
+    from bertpar.render import duration
+
     at_least = "at least " if any(a.lost_steps is not None and not _is_exact(a) for a in record.attempts) else ""
     again = f"; {at_least}{_counted(record.lost_steps, 'step')} done again" if num > 1 else ""
-    return f"{start} after {_counted(num, 'attempt')} at training, {_duration(record.train_seconds)}{again}"
+    return f"{start} after {_counted(num, 'attempt')} at training, {duration(record.train_seconds)}{again}"
 
 
 def attempts_table(record: RunRecord) -> Table:
@@ -102,9 +104,6 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _took(start: datetime | None, end: datetime | None) -> str:
-    return "" if start is None or end is None else _duration((end - start).total_seconds())
+    from bertpar.render import duration
 
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+    return "" if start is None or end is None else duration((end - start).total_seconds())

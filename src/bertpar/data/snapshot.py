@@ -18,7 +18,7 @@ from bertpar.data.sources import read_source
 from bertpar.data.splits import Part, label_names, make_splits
 from bertpar.errors import DataError
 from bertpar.events import SnapshotRef
-from bertpar.model_folder import max_positions
+from bertpar.model_folder import max_positions, model_digest
 from bertpar.models import load_tokenizer, resolve_model
 from bertpar.spec import DataSpec, ModelSpec, Split, digest_json
 from bertpar.store import Bundle, Store, sha256_of
@@ -60,7 +60,7 @@ def make_snapshot(data: DataSpec, model: ModelSpec, store: Store, emit: Emit = l
     key = f"snapshots/{_content_key(given, data, tokenizer_key)}"
     with store.only_one(key):
         if (bundle := store.find_intact(key, note_damage)) is not None:
-            return _report(bundle, "is there already", emit)
+            return _report(bundle, "is there already", folder, emit)
         store.remove_leftovers(key)
         parts, notes = make_splits(given, data)
         names = label_names(parts["train"]) if data.task == "classification" else ()
@@ -80,7 +80,7 @@ def make_snapshot(data: DataSpec, model: ModelSpec, store: Store, emit: Emit = l
             "notes": notes,
         }
         bundle = store.publish(key, lambda target: _write_splits(target, encoded), meta)
-        return _report(bundle, "is made", emit)
+        return _report(bundle, "is made", folder, emit)
 
 
 def _content_key(given: dict[Split, Examples], data: DataSpec, tokenizer_key: str) -> str:
@@ -182,7 +182,7 @@ def _write_splits(target: Path, encoded: dict[Split, tuple[Any, int]]) -> None:
             stream.write_table(table)
 
 
-def _report(bundle: Bundle, how: str, emit: Emit) -> SnapshotRef:
+def _report(bundle: Bundle, how: str, model: Path, emit: Emit) -> SnapshotRef:
     meta = bundle.meta
     for note in meta["notes"]:
         emit("note", note)
@@ -195,4 +195,5 @@ def _report(bundle: Bundle, how: str, emit: Emit) -> SnapshotRef:
         label_names=tuple(meta["label_names"]),
         num_examples=dict(meta["num_examples"]),
         tokenizer_key=meta["tokenizer_key"],
+        model_digest=model_digest(model),
     )

@@ -30,8 +30,9 @@ from bertpar.evaluation.metrics import (
 )
 from bertpar.evaluation.outputs import describe_output
 from bertpar.evaluation.stored import CONFUSION_FILE, PREDICTIONS_FILE, REPORT_FILE, evaluation_key
-from bertpar.events import EvaluateJob, EvaluateResult
+from bertpar.events import EvaluateJob, EvaluateResult, KeptResult
 from bertpar.metric_names import main_metric
+from bertpar.results import identify_stored, keep_result
 from bertpar.store import Bundle, Store
 
 
@@ -45,7 +46,12 @@ def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
     bundle = find_intact_result(store, key, emit) or _compute(job, store, emit)
     folder = store.fetch(bundle.key, digest=bundle.digest)
     metrics: dict[str, float] = json.loads((folder / REPORT_FILE).read_bytes())["metrics"]
-    return EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
+    result = EvaluateResult(key=bundle.key, digest=bundle.digest, metrics=metrics)
+    if job.kept_with is not None:
+        assert job.code is not None
+        identity = identify_stored(store, job.spec_key, job.snapshot, job.code)
+        keep_result(store, identity, KeptResult(run_id=job.run_id, training=job.kept_with, evaluation=result))
+    return result
 
 
 def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:

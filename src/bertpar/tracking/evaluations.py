@@ -18,8 +18,9 @@ def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: Sn
         TrackingError: MLflow cannot be reached or refuses.
     """
     _log_files(uri, run_id, "evaluation", record.result.key, store, record.result.digest)
-    _log_files(uri, run_id, "model", record.checkpoint.key, store, record.checkpoint.digest)
-    _log_files(uri, run_id, "model", snapshot.tokenizer_key, store)
+    if record.model:
+        _log_files(uri, run_id, "model", record.checkpoint.key, store, record.checkpoint.digest)
+        _log_files(uri, run_id, "model", snapshot.tokenizer_key, store)
     rows = [
         MetricRow(key=key, value=value, step=record.checkpoint.step, timestamp_ms=record.timestamp_ms)
         for key, value in record.result.metrics.items()

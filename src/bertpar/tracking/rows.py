@@ -34,6 +34,21 @@ def log_rows(uri: str, run_id: str, rows: Sequence[MetricRow]) -> None:
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH], synchronous=True)
 
 
+def read_rows(uri: str, run_id: str) -> list[MetricRow]:
+    """Return every metric row of a run.
+
+    Raises:
+        TrackingRefusedError: there is no such run.
+        TrackingError: MLflow cannot be reached.
+    """
+    with mlflow_client(uri) as client:
+        return [
+            MetricRow(key=key, value=metric.value, step=metric.step, timestamp_ms=metric.timestamp)
+            for key in client.get_run(run_id).data.metrics
+            for metric in client.get_metric_history(run_id, key)
+        ]
+
+
 class RowLog:
     """Logs rows to one run, each step of a metric once.
 

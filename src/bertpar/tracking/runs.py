@@ -11,12 +11,21 @@ from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
 from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
-from bertpar.events import IDENTITY_TAG, SWEEP_TAG, TEMPORAL_TAG, CloseRunJob, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import (
+    IDENTITY_TAG,
+    SWEEP_TAG,
+    TEMPORAL_TAG,
+    CloseRunJob,
+    CopiedRows,
+    MlflowRun,
+    OpenRunJob,
+    SnapshotRef,
+)
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store
 from bertpar.tracking.connection import find_or_create_experiment, mlflow_client, tag_filter
 from bertpar.tracking.evaluations import log_evaluation
-from bertpar.tracking.rows import log_missing_rows
+from bertpar.tracking.rows import log_missing_rows, read_rows
 
 INCOMPLETE_TAG = "bertpar.incomplete"
 """The tag that says of a run that did not complete why its newest metric rows are missing."""
@@ -51,6 +60,8 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
                 _log_config(client, run_id, spec)
             if spec is not None and job.snapshot is not None:
                 _log_dataset(client, run_id, spec.data, job.snapshot)
+            if job.copied is not None:
+                _copy_rows(client, job.tracking.uri, run_id, job.copied, store)
     return MlflowRun(experiment_id=run.info.experiment_id, run_id=run_id)
 
 
@@ -95,6 +106,21 @@ def close_run(job: CloseRunJob, store: Store) -> MlflowRun:
         _log_tags(client, run.run_id, tags)
         client.set_terminated(run.run_id, status=job.status)
     return run
+
+
+def _copy_rows(client: Any, uri: str, run_id: str, copied: CopiedRows, store: Store) -> None:
+    """Log what the other run has logged, or has still to log, up to the step from which this one goes on."""
+    rows = []
+    try:
+        if (origin := find_opened(store, copied.run_id)) is not None:
+            rows += read_rows(uri, origin.run_id)
+        rows += waiting_rows(store, copied.run_id)
+    except (
+        TrackingRefusedError,
+        CorruptError,
+    ) as error:  # deleted, or another server's: the rest is there all the same
+        client.set_tag(run_id, INCOMPLETE_TAG, f"the metric rows of {copied.run_id} cannot be read: {error}")
+    log_missing_rows(uri, run_id, [r for r in rows if r.step <= copied.last_step and not r.key.startswith("test/")])
 
 
 def _the_one_run(client: Any, job: OpenRunJob, store: Store) -> Any:

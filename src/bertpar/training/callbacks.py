@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from bertpar import faults
-from bertpar.checkpoints import checkpoint_key
+from bertpar.checkpoints import checkpoint_key, checkpoints_folder
 from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, Progress, TrainJob
 from bertpar.jobs import Emit
@@ -70,7 +70,7 @@ class RunRecorder(Checkpoint):
         self._outbox = outbox
         self._progress = ProgressReporter(job.attempt, max(validation_steps), notes, emit)
         self._emit = emit
-        self._window_started = time.perf_counter()
+        self._window_started = self._counted_until = time.perf_counter()
         self._window_examples = 0
 
     def stopped_early(self) -> bool:
@@ -169,6 +169,9 @@ class RunRecorder(Checkpoint):
     def _commit(self, trainer: pl.Trainer, module: Classifier) -> None:
         """Make the state durable, say so, and only then delete what it replaces and deliver its metric rows."""
         state, new_rows = self.state, self.state.rows
+        now = time.perf_counter()
+        state.work_seconds += now - self._counted_until
+        self._counted_until = now
         state.rows = [*self._outbox.undelivered(), *new_rows]
         optimizer = self._optimizer_state or trainer.optimizers[0].state_dict()
         key = checkpoint_key(self._job.run_id, self._job.attempt, state.step)
@@ -183,7 +186,8 @@ class RunRecorder(Checkpoint):
         pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
         self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
-        for checkpoint in pruned:
+        own = checkpoints_folder(self._job.run_id)
+        for checkpoint in (c for c in pruned if c.key.startswith(f"{own}/")):  # an equal run's are its own to keep
             self._wait_for_storage(partial(self._store.remove, checkpoint.key))
         self._outbox.post(new_rows)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from bertpar.errors import ConfigError, InexactResumeError
 from bertpar.events import CheckpointRef, TrainJob
+from bertpar.identity import differing_values
 from bertpar.spec import RunSpec
 from bertpar.store import Store
-from bertpar.training.fingerprint import differences, machine_fingerprint, run_fingerprint
+from bertpar.training.fingerprint import machine_fingerprint, run_fingerprint
 from bertpar.training.state import TrainingState
 
 
@@ -25,6 +26,11 @@ class Continuity:
         job = self._job
         changes = {"batch_divisor": job.batch_divisor, "lr_scale": job.lr_scale}
         return {"attempt": job.attempt, "run": self._run, "machine": self._machine, "changes": changes}
+
+    def is_of_this_machine(self, store: Store, checkpoint: CheckpointRef) -> bool:
+        """Say whether going on from a checkpoint would give the bits that one attempt on this machine gives."""
+        bundle = store.find(checkpoint.key)
+        return bundle is not None and bundle.meta["machine"] == self._machine
 
     def check(self, store: Store, state: TrainingState) -> None:
         """Return if the attempt may go on from `state`, after adding to it what makes the run inexact from here on.
@@ -51,13 +57,13 @@ class Continuity:
             )
 
     def _check_same_run(self, theirs: dict[str, str], checkpoint: CheckpointRef) -> None:
-        if found := differences(theirs, self._run):
+        if found := differing_values(self._run, theirs):
             raise ConfigError(
                 f"{checkpoint.key} is a checkpoint of another run: {'; '.join(found)}. Start a run of its own"
             )
 
     def _check_same_machine(self, theirs: dict[str, str], checkpoint: CheckpointRef, state: TrainingState) -> None:
-        found = differences(theirs, self._machine)
+        found = differing_values(self._machine, theirs)
         if not found:
             return
         what = f"step {checkpoint.step} was reached on another kind of machine: {'; '.join(found)}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +10,8 @@ from pathlib import Path
 import torch
 
 from bertpar.events import SnapshotRef
-from bertpar.spec import RunSpec, flatten
+from bertpar.identity import settings_of
+from bertpar.spec import RunSpec
 
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 """By which libraries for linear algebra choose their kernels."""
@@ -36,18 +35,7 @@ def machine_fingerprint() -> dict[str, str]:
 
 def run_fingerprint(spec: RunSpec, snapshot: SnapshotRef) -> dict[str, str]:
     """Return what a run computes, flat: a checkpoint of another run is none of this one."""
-    plain = {key: value for key, value in asdict(spec).items() if key != "config"}
-    return {key: str(value) for key, value in flatten(plain).items()} | {"snapshot": snapshot.digest}
-
-
-def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
-    """Return a phrase for each key whose values differ, naming both."""
-    keys = sorted({*theirs, *ours})
-    return [
-        f"{key}={ours.get(key, 'nothing')}, the checkpoint's is {theirs.get(key, 'nothing')}"
-        for key in keys
-        if theirs.get(key) != ours.get(key)
-    ]
+    return settings_of(spec) | {"snapshot": snapshot.digest, "model": snapshot.model_digest}
 
 
 @cache

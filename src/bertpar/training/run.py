@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytorch_lightning as pl
 from transformers.utils.logging import disable_progress_bar
@@ -15,9 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import fetch_tokenizer, open_split
-from bertpar.errors import BertparError, ConfigError, NotANumberError, OutOfMemoryError, is_out_of_memory
+from bertpar.errors import BertparError, ConfigError, ModelError, NotANumberError, OutOfMemoryError, is_out_of_memory
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.jobs import Emit
+from bertpar.model_folder import model_digest
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.spec import RunSpec
 from bertpar.store import Store
@@ -57,7 +59,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         hold_fence(store, job.run_id, job.attempt) as fence,
         closing(_Attempt(job, spec, store, fence, emit)) as attempt,
     ):
-        candidates = find_checkpoints(store, job.run_id, job.resume_from)
+        candidates = attempt.usable(find_checkpoints(store, job.run_id, job.resume_from))
         resumed_from = None
         while True:
             state = attempt.go_on_from(candidates)
@@ -68,7 +70,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             if not damaged:
                 break
             # the same steps make the same checkpoints again
-            candidates = [c for c in find_checkpoints(store, job.run_id) if c.step < min(damaged)]
+            candidates = [c for c in find_checkpoints(store, job.run_id, job.resume_from) if c.step < min(damaged)]
     return TrainResult(
         total_steps=attempt.plan.total_steps,
         stopped_early=state.step < attempt.plan.total_steps,
@@ -78,6 +80,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         resumed_from_step=resumed_from,
         train_seconds=time.monotonic() - started,
         inexact=tuple(state.inexact),
+        work_seconds=state.work_seconds,
     )
 
 
@@ -112,12 +115,21 @@ class _Attempt:
         """Deliver what can be delivered now."""
         self._outbox.close()
 
+    def usable(self, candidates: Sequence[CheckpointRef]) -> list[CheckpointRef]:
+        """Return the candidates without those of equal runs that were made on another kind of machine."""
+        own = checkpoints_folder(self._job.run_id)
+        return [
+            c for c in candidates if c.key.startswith(f"{own}/") or self._continuity.is_of_this_machine(self._store, c)
+        ]
+
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
         """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
         job, spec = self._job, self._spec
+        folder = resolve_model(spec.model)
+        _check_model(folder, job)
         model = load_classifier(
             spec.model,
-            resolve_model(spec.model),
+            folder,
             num_labels=max(1, len(job.snapshot.label_names)),
             label_names=job.snapshot.label_names,
             task=job.snapshot.task,
@@ -177,6 +189,15 @@ class _Attempt:
         row_ids = [self._train_data.row_id(int(i)) for part in self.plan.micro_batches(step) for i in part]
         more = "" if len(row_ids) <= _MAX_ROWS_TOLD else f" and {len(row_ids) - _MAX_ROWS_TOLD} more"
         return f"(its examples: rows {', '.join(row_ids[:_MAX_ROWS_TOLD])}{more})"
+
+
+def _check_model(folder: Path, job: TrainJob) -> None:
+    """Refuse weights that were changed in place after the run was submitted."""
+    if job.snapshot.model_digest and (found := model_digest(folder)) != job.snapshot.model_digest:
+        raise ModelError(
+            f"the model in {folder} is another than the one that the sweep began with (digest {found[:12]} instead of "
+            f"{job.snapshot.model_digest[:12]}). Put that one back, or start a sweep of its own with this one"
+        )
 
 
 def _at_step(error: BertparError, module: Classifier) -> BertparError:

@@ -39,6 +39,8 @@ class TrainingState:
     """Metric rows that the tracking server may not have: they are logged (again) after this checkpoint."""
     inexact: list[str] = field(default_factory=list)
     """What made the run another than an undisturbed one, one sentence each."""
+    work_seconds: float = 0.0
+    """Wall time that led here, in whatever attempts: of what was lost on the way nothing."""
 
 
 def save_checkpoint(
@@ -58,7 +60,17 @@ def save_checkpoint(
         with (folder / STATE_FILE).open("wb") as file:  # torch's own file tells nothing of a full disk
             torch.save({"optimizer": optimizer, "state": _as_plain(state)}, file)
 
-    return reference_to(store.publish(key, fill, {"step": state.step, "metrics": metrics, **meta}))
+    return reference_to(store.publish(key, fill, _meta_of(state, metrics) | dict(meta)))
+
+
+def _meta_of(state: TrainingState, metrics: dict[str, float]) -> dict[str, Any]:
+    """Return what the manifest says of the state, for those who read no torch file."""
+    return {
+        "step": state.step,
+        "metrics": metrics,
+        "exact": not state.inexact,
+        "work_seconds": state.work_seconds,
+    }
 
 
 def restore_newest(
@@ -133,4 +145,5 @@ def _from_plain(plain: dict[str, Any], rows: list[MetricRow]) -> TrainingState:
         window=plain["window"],
         rows=rows,
         inexact=plain["inexact"],
+        work_seconds=plain["work_seconds"],
     )

@@ -11,6 +11,7 @@ from typing import Any
 from bertpar.checkpoints import find_checkpoints
 from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE
 from bertpar.events import IDENTITY_TAG
+from bertpar.results import lineage
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of
 from bertpar.tracking import EXAMPLES_PER_SECOND
@@ -92,8 +93,9 @@ def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequ
     """
     with mlflow_client(tracking_uri) as client:
         rows = tuple(sorted(row for run in mlflow_runs for row in _read_rows(client, run)))
-    weights, torn_steps = _read_checkpoints(store, run_id)
-    evaluations = store.list(f"runs/{run_id}/evaluation")
+    runs = lineage(store, run_id)
+    weights, torn_steps = _read_checkpoints(store, runs)
+    evaluations = next((found for run in runs if (found := store.list(f"runs/{run}/evaluation"))), [])
     evaluated = _read_evaluation(store, evaluations[-1]) if evaluations else _Evaluation()
     return RunOutcome(
         run_id=run_id,
@@ -150,10 +152,10 @@ def _read_rows(client: Any, run: Any) -> list[Row]:
     ]
 
 
-def _read_checkpoints(store: Store, run_id: str) -> tuple[dict[int, Weights], tuple[int, ...]]:
+def _read_checkpoints(store: Store, runs: Sequence[str]) -> tuple[dict[int, Weights], tuple[int, ...]]:
     weights: dict[int, Weights] = {}
     torn_steps: set[int] = set()
-    for checkpoint in find_checkpoints(store, run_id):
+    for checkpoint in (checkpoint for run in runs for checkpoint in find_checkpoints(store, run)):
         found = read_weights(store.fetch(checkpoint.key, digest=checkpoint.digest))
         if weights.setdefault(checkpoint.step, found) != found:
             torn_steps.add(checkpoint.step)

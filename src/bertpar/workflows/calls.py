@@ -13,6 +13,8 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from bertpar.errors import SnapshotDamagedError
     from bertpar.events import (
+        Claimed,
+        ClaimJob,
         CloseRunJob,
         EvaluateJob,
         EvaluateResult,
@@ -82,6 +84,20 @@ async def make_snapshot(job: SnapshotJob, heartbeat_timeout_seconds: float) -> S
     return snapshot
 
 
+async def claim_run(job: ClaimJob) -> Claimed:
+    """Find out what equal runs have done of a run; waits, as long as it takes, for one that is being computed."""
+    claimed: Claimed = await workflow.execute_activity(
+        "claim_run",
+        job,
+        result_type=Claimed,
+        start_to_close_timeout=_LONGEST_JOB,
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=PATIENT,
+        summary=job.run_id,
+    )
+    return claimed
+
+
 async def with_whole_snapshot(
     work: Callable[[], Awaitable[T]], snapshot: SnapshotRef, making: SnapshotJob, heartbeat_timeout_seconds: float
 ) -> T:
@@ -100,7 +116,7 @@ async def with_whole_snapshot(
                 raise
         num_rebuilds += 1
         made = await make_snapshot(making, heartbeat_timeout_seconds)
-        if made != snapshot:
+        if (made.key, made.digest) != (snapshot.key, snapshot.digest):
             raise ApplicationError(
                 f"{snapshot.key} is damaged and cannot be made again: its source has changed, and now gives {made.key}",
                 type=SnapshotDamagedError.error_type(),

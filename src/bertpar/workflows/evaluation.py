@@ -21,7 +21,9 @@ class EvaluationWorkflow:
             run_id=job.run.run_id,
             spec_key=job.run.spec_key,
             snapshot=job.snapshot,
-            checkpoint=job.checkpoint,
+            checkpoint=job.training.best,
+            code=options.code,
+            kept_with=job.training if options.cache == "on" else None,
         )
         return await calls.with_whole_snapshot(
             lambda: calls.evaluate(evaluation, options),

@@ -12,8 +12,18 @@ from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.errors import CheckpointDamagedError
-    from bertpar.events import CloseRunJob, EvaluateResult, EvaluationRecord, SnapshotRef
+    from bertpar.events import (
+        Claimed,
+        ClaimJob,
+        CloseRunJob,
+        EvaluateResult,
+        EvaluationRecord,
+        KeptResult,
+        SnapshotRef,
+        TrainResult,
+    )
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingOutput
+    from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
     from bertpar.workflows.failures import describe_failure
     from bertpar.workflows.records import closing_of_run, opening_of_run, run_name, training_id
@@ -32,12 +42,16 @@ class OneRun:
     options: SweepOptions
     update: Callable[..., None]
     snapshot: SnapshotRef | None = None
+    claimed: Claimed | None = None
     trained: TrainingOutput | None = None
     num_rebuilds: int = 0
 
     async def carry_out(self, snapshot: Awaitable[SnapshotRef]) -> CloseRunJob:
         """Return what MLflow is to be told once everything is computed; called again, what is damaged is made again."""
         self.snapshot = await snapshot
+        self.claimed = await self._claim(self.snapshot)
+        if self.claimed.result is not None:
+            return self._reuse(self.claimed.result)
         while True:
             trained = await self._train(self.snapshot)
             try:
@@ -47,11 +61,42 @@ class OneRun:
                 is_damage = describe_failure(error).error_type == CheckpointDamagedError.error_type()
                 if not is_damage or not self.may_rebuild():
                     raise
-        self.update(status="reporting", metrics=trained.result.metrics | evaluated.metrics)
+        return self._report(trained.result, evaluated)
+
+    async def _claim(self, snapshot: SnapshotRef) -> Claimed:
+        options = self.options
+        claimed = await calls.claim_run(
+            ClaimJob(
+                store_root=options.store_root,
+                run_id=self.run.run_id,
+                spec_key=self.run.spec_key,
+                snapshot=snapshot,
+                code=options.code,
+                cache=options.cache,
+                verify=self.num_rebuilds > 0,
+            )
+        )
+        self.update(
+            run_key=claimed.run_key,
+            origin=claimed.origin,
+            reused=claimed.result is not None,
+            saved_seconds=claimed.saved_seconds,
+        )
+        return claimed
+
+    def _reuse(self, result: KeptResult) -> CloseRunJob:
+        training = result.training
+        self.update(step=training.last.step, total_steps=training.total_steps, best=training.best)
+        return self._report(training, result.evaluation)
+
+    def _report(self, training: TrainResult, evaluated: EvaluateResult) -> CloseRunJob:
+        metrics = training.metrics | evaluated.metrics
+        self.update(status="reporting", metrics=metrics, evaluation_key=evaluated.key)
         record = EvaluationRecord(
-            checkpoint=trained.result.best,
+            checkpoint=training.best,
             result=evaluated,
             timestamp_ms=int(workflow.now().timestamp() * 1000),
+            model=self.trained is not None,
         )
         return self.closing("FINISHED", record)
 
@@ -63,7 +108,7 @@ class OneRun:
     def closing(self, status: Any, evaluation: EvaluationRecord | None = None) -> CloseRunJob:
         """Return the job that ends the run's MLflow run."""
         assert self.snapshot is not None
-        opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options)
+        opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options, self.claimed)
         return closing_of_run(opening, status, self.trained, evaluation)
 
     async def _train(self, snapshot: SnapshotRef) -> TrainingOutput:
@@ -76,6 +121,7 @@ class OneRun:
                 options=self.options,
                 snapshot=snapshot,
                 attempts=self.trained.attempts if self.trained else (),
+                claimed=self.claimed,
             ),
             id=training_id(self.run.run_id),
             static_summary=f"train {run_name(self.run.swept, self.run.index)}",
@@ -97,7 +143,7 @@ class OneRun:
     async def _evaluate(self, snapshot: SnapshotRef, trained: TrainingOutput) -> EvaluateResult:
         return await workflow.execute_child_workflow(
             EvaluationWorkflow.run,
-            EvaluationInput(run=self.run, options=self.options, snapshot=snapshot, checkpoint=trained.result.best),
+            EvaluationInput(run=self.run, options=self.options, snapshot=snapshot, training=trained.result),
             id=f"{self.run.run_id}/eval",
             static_summary=f"evaluate {run_name(self.run.swept, self.run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,

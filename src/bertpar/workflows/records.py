@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from typing import Literal
 
 from bertpar.events import (
+    CONTINUES_TAG,
+    REUSED_TAG,
+    RUN_KEY_TAG,
     SWEEP_TAG,
     SWEPT_TAG_PREFIX,
     TEMPORAL_TAG,
+    Claimed,
     CloseRunJob,
+    CopiedRows,
     EvaluationRecord,
     OpenRunJob,
     SnapshotRef,
@@ -41,8 +46,10 @@ def opening_of_sweep(sweep_id: str, options: SweepOptions) -> OpenRunJob:
     )
 
 
-def opening_of_run(run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: SweepOptions) -> OpenRunJob:
-    """Return the job that opens a run's MLflow run."""
+def opening_of_run(
+    run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: SweepOptions, claimed: Claimed | None
+) -> OpenRunJob:
+    """Return the job that opens a run's MLflow run; `claimed` is None where its data was all that was there."""
     return OpenRunJob(
         tracking=options.tracking,
         identity=run.run_id,
@@ -50,15 +57,16 @@ def opening_of_run(run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: S
         parent_identity=sweep_id,
         tags={
             SWEEP_TAG: sweep_id,
-            "bertpar.run_key": run.run_key,
             "bertpar.snapshot": snapshot.key,
-            "bertpar.code_digest": options.code_digest,
+            "bertpar.code_digest": options.code.digest,
+            **_tags_of_claim(claimed),
             **_workflow_tags(training_id(run.run_id), options),
             **{f"{SWEPT_TAG_PREFIX}{key}": value for key, value in run.swept.items()},
         },
         store_root=options.store_root,
         spec_key=run.spec_key,
         snapshot=snapshot,
+        copied=_copied(claimed),
     )
 
 
@@ -88,6 +96,22 @@ def closing_of_sweep(
         tags["bertpar.best_run"] = best.run.run_id
         tags["bertpar.best_objective"] = str(best.metrics[best.run.objective])
     return CloseRunJob(opening=opening, status=status, tags=tags)
+
+
+def _tags_of_claim(claimed: Claimed | None) -> dict[str, str]:
+    if claimed is None:
+        return {}
+    tags = {RUN_KEY_TAG: claimed.run_key}
+    if claimed.origin is not None:
+        tags[REUSED_TAG if claimed.result is not None else CONTINUES_TAG] = claimed.origin
+    return tags
+
+
+def _copied(claimed: Claimed | None) -> CopiedRows | None:
+    if claimed is None or claimed.origin is None:
+        return None
+    last = claimed.result.training.last if claimed.result is not None else claimed.resume_from[0]
+    return CopiedRows(run_id=claimed.origin, last_step=last.step)
 
 
 def _workflow_tags(workflow_id: str, options: SweepOptions) -> dict[str, str]:

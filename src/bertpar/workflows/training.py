@@ -36,6 +36,8 @@ class TrainingWorkflow:
         self._attempts: list[Attempt] = list(job.attempts)
         self._checkpoints: dict[str, CheckpointRef] = {}
         self._pruned: set[str] = set()
+        if job.claimed is not None:
+            self._checkpoints |= {c.key: c for c in job.claimed.resume_from}
         self._mlflow_run_id: str | None = None
         self._budget = RetryBudget(job.options.max_attempts, job.options.resume.nan_lr_factor)
 
@@ -62,7 +64,7 @@ class TrainingWorkflow:
     async def _open_run(self) -> None:
         job = self._job
         try:
-            opening = opening_of_run(job.run, job.sweep_id, job.snapshot, job.options)
+            opening = opening_of_run(job.run, job.sweep_id, job.snapshot, job.options, job.claimed)
             run = await calls.open_run(opening, job.options)
         except ActivityError as error:  # whoever closes the run is told the same, and tells it
             workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
@@ -108,6 +110,7 @@ class TrainingWorkflow:
             allow_inexact=options.resume.allow_inexact,
             batch_divisor=self._budget.batch_divisor,
             lr_scale=self._budget.lr_scale,
+            code=options.code,
         )
         try:
             return await calls.train(training, options)

@@ -24,6 +24,7 @@ _NUM_PAIRS = 3000
 
 _COMMON: dict[Configuration, dict[str, Any]] = {
     "tiny": {
+        "cache": "off",
         "defaults": [{"override /model": "tiny"}],
         "data": {"train_size": 1200, "validation_size": 64, "test_size": 64, "max_length": 48},
         "trainer": {"max_epochs": 2, "batch_size": 8, "validate_every_n_steps": 50, "log_every_n_steps": 3},
@@ -31,6 +32,7 @@ _COMMON: dict[Configuration, dict[str, Any]] = {
         "lr": 1e-3,
     },
     "minilm": {
+        "cache": "off",
         "defaults": [{"override /model": "minilm"}],
         "data": {"train_size": 320, "validation_size": 64, "test_size": 64, "max_length": 64},
         "trainer": {"max_epochs": 2, "batch_size": 16, "validate_every_n_steps": 15, "log_every_n_steps": 3},
