@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bertpar.errors import ConfigError, InexactResumeError, NotANumberError, OutOfMemoryError
+from bertpar.identity import differing_values
 from bertpar.training import continuity
-from bertpar.training.fingerprint import differences, machine_fingerprint
+from bertpar.training.fingerprint import machine_fingerprint
 from bertpar.training.module import Classifier
 from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 
@@ -47,10 +48,10 @@ def test_another_number_of_threads_is_another_kind_of_machine() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        (difference,) = differences(one, machine_fingerprint())
+        (difference,) = differing_values(machine_fingerprint(), one)
     finally:
         torch.set_num_threads(before)
-    assert difference == f"threads={before + 1}, the checkpoint's is {before}"
+    assert difference == f"threads={before + 1} instead of {before}"
 
 
 def test_an_undisturbed_run_is_exact(lab: Lab) -> None:

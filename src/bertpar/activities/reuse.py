@@ -6,8 +6,9 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
@@ -77,11 +78,19 @@ def _record_origin(store: Store, run_id: str, origin: str, *, reused: bool) -> N
 
 
 async def _is_in_flight(client: Client, run_id: str) -> bool:
+    """Say whether a run is being computed, without a question to a sweep that has ended: it may have no worker."""
+    sweep = client.get_workflow_handle(run_id.rpartition("/")[0])
     try:
-        sweep, state = await find_run(client, run_id)
-    except NotFoundError:  # its sweep is forgotten, or another cluster's
+        if (await sweep.describe()).status is not WorkflowExecutionStatus.RUNNING:
+            return False
+        _, state = await find_run(client, run_id)
+    except NotFoundError:
         return False
-    return sweep.status == "running" and state.status in IN_FLIGHT
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:  # forgotten, or another cluster's
+            return False
+        raise
+    return state.status in IN_FLIGHT
 
 
 def _come_back(holder: str) -> ApplicationError:
