@@ -12,7 +12,7 @@ import numpy as np
 
 from bertpar.codec import publish_spec
 from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE, evaluation_key
-from bertpar.events import CheckpointRef
+from bertpar.events import CheckpointRef, Code
 from bertpar.metric_names import main_metric
 from bertpar.spec import (
     CheckpointSpec,
@@ -128,7 +128,7 @@ def sweep_options(store: Store) -> SweepOptions:
         max_parallel=None,
         resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
         temporal_ui=None,
-        code_digest="code",
+        code=Code(digest="code", versions={}),
     )
 
 
@@ -153,7 +153,6 @@ def stored_run(
             overrides=(f"lr={lr}", f"seed={seed}"),
             swept={"lr": str(lr), "seed": str(seed)},
             spec_key=publish_spec(store, spec(lr, seed)),
-            run_key=f"key-{run_id}",
             snapshot_request="one",
             objective="val/accuracy",
             mode=mode,

@@ -113,7 +113,7 @@ def _read_run(state: RunState, sweep: SweepStatus, store: Store, known: dict[str
         run=state.run,
         sweep_id=sweep.sweep_id,
         mlflow_run_id=state.mlflow_run_id,
-        code_digest=sweep.options.code_digest,
+        code_digest=sweep.options.code.digest,
         seed=spec.seed,
         configuration=configuration_of(spec),
         config=spec.config,
