@@ -255,6 +255,48 @@ class Claimed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookUpRun:
+    run_id: str
+    spec_key: str
+    snapshot: SnapshotRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookUpJob:
+    """Runs that may come to be submitted."""
+
+    store_root: str
+    runs: tuple[LookUpRun, ...]
+    code: Code
+    cache: CacheMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What would become of a run, were it submitted now."""
+
+    run_id: str
+    run_key: str
+    verdict: Literal["new", "cached", "resume", "duplicate"]
+    """Trained from step 0, not at all, from a checkpoint, or by another run that computes the same."""
+    origin: str | None = None
+    """The run whose result, checkpoint or work it would use."""
+    reason: str | None = None
+    """Why a new one is new: what keeps the nearest known run from being taken."""
+    step: int = 0
+    """Optimizer steps that are done."""
+    total_steps: int = 0
+    """Optimizer steps at most."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of a cached result."""
+    seconds: float | None = None
+    """Wall time of the training that is left, from the times of runs in the store; None where none is like it."""
+    saved_seconds: float = 0.0
+    held_by: str | None = None
+    """The run that last set out to compute the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictJob:
     store_root: str
     spec_key: str

@@ -21,11 +21,16 @@ from bertpar.hydra_loader import CONFIG_NAME, VERSION_BASE
 from bertpar.paths import HOME_VARIABLE, Home, conf_dir, home
 
 if TYPE_CHECKING:
+    from bertpar.composing import Batch
     from bertpar.observe import SweepView
     from bertpar.states import RunState
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+_PLAN_FLAG = "--plan"
+_PLAN_OVERRIDE = "hydra.launcher.plan=true"
+"""What the flag stands for: Hydra's command line takes no flags of others."""
 
 _HYDRA_FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -38,6 +43,7 @@ def main() -> None:
     os.environ.setdefault(HOME_VARIABLE, str(home().root))
     in_full = bool(os.environ.get(DEBUG_VARIABLE) or os.environ.get(_HYDRA_FULL_ERROR))
     os.environ[_HYDRA_FULL_ERROR] = "1"  # Hydra then raises instead of printing its own message
+    sys.argv = [_PLAN_OVERRIDE if argument == _PLAN_FLAG else argument for argument in sys.argv]
     code = 0
     try:
         _run_hydra()
@@ -90,11 +96,14 @@ def _complain(error: BertparError) -> int:
 class Session:
     """One multirun: every batch that Hydra's sweeper launches becomes a part of the same sweep."""
 
-    def __init__(self, hydra_context: HydraContext, config: DictConfig, *, detach: bool, poll_seconds: float) -> None:
+    def __init__(
+        self, hydra_context: HydraContext, config: DictConfig, *, detach: bool, poll_seconds: float, plan: bool
+    ) -> None:
         self._loader = hydra_context.config_loader
         self._config = config
         self._detach = detach
         self._poll_seconds = poll_seconds
+        self._plan = plan
         self._home: Home = home()
         self._sweep_id: str | None = None
         self._temporal: Any = None
@@ -146,6 +155,8 @@ class Session:
         if not self._poll_seconds > 0:
             raise ConfigError(f"hydra.launcher.poll_seconds={self._poll_seconds:g} must be a number > 0, in seconds")
         batch = compose_batch(self._loader, self._config, job_overrides, first_index, self._home)
+        if self._plan:
+            return await self._show_plan(batch)
         self._temporal = batch.sweep.temporal
         final = _one_batch(self._config)
         submitted = await submit(batch, self._home, sweep_id=self._sweep_id, final=final, say=_say)
@@ -160,6 +171,16 @@ class Session:
         followed = None if final else indices  # a final batch is followed until the sweep itself has ended
         view = await follow.follow_runs(patient, sweep_id, followed, self._poll_seconds, self._home)
         return self._job_returns(view, indices, batch.configs)
+
+    async def _show_plan(self, batch: Batch) -> list[JobReturn]:
+        from bertpar.composing import is_basic
+        from bertpar.follow import make_console
+        from bertpar.plans import make_plan, show_plan
+
+        if not is_basic(self._config):
+            raise ConfigError("--plan: this sweeper chooses runs by the results of others, which a plan has not")
+        make_console().print(show_plan(await make_plan(batch, self._home, _say)), highlight=False)
+        return [self._job_return(config, None) for config in batch.configs]
 
     def _job_returns(self, view: SweepView, indices: set[int], configs: Sequence[DictConfig]) -> list[JobReturn]:
         states = [run.state for run in view.runs if run.state.run.index in indices]

@@ -66,13 +66,15 @@ def keep_result(store: Store, identity: Identity, result: KeptResult) -> None:
     An equal run gives the same bits, so that it does not matter whose is kept.
     """
     if not result.training.inexact:
+        if find_result(store, identity.key) is None:  # what it needs is gone: it makes room
+            store.remove(_result_key(identity.key))
         store.publish(_result_key(identity.key), _no_files, {"identity": asdict(identity), "result": asdict(result)})
 
 
 def find_result(store: Store, key: str, *, verify: bool = False) -> KeptResult | None:
     """Return the result kept under a run key; None if there is none, or its checkpoint or evaluation are gone.
 
-    `verify` reads their files, too: what is damaged is set aside. What is gone is forgotten, and can be kept anew.
+    `verify` reads their files, too: what is damaged is set aside.
     """
     bundle = store.find(_result_key(key))
     if bundle is None:
@@ -83,10 +85,7 @@ def find_result(store: Store, key: str, *, verify: bool = False) -> KeptResult |
         whole = all(store.fetch_intact(part.key, digest=part.digest) is not None for part in needed)
     else:
         whole = all((found := store.find(p.key)) is not None and found.digest == p.digest for p in needed)
-    if not whole:
-        store.remove(bundle.key)
-        return None
-    return result
+    return result if whole else None
 
 
 def claimants(store: Store, key: str) -> list[str]:

@@ -125,6 +125,12 @@ class InferenceInput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanInput:
+    runs: tuple[RunRef, ...]
+    options: SweepOptions
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunState:
     """One run as the coordinator knows it."""
 

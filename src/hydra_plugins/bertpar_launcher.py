@@ -27,14 +27,17 @@ class BertparLauncherConf:
     """Return as soon as the sweep is accepted, with nan for every objective."""
     poll_seconds: float = 0.5
     """How often to ask for the sweep's state."""
+    plan: bool = False
+    """Tell what would become of the runs, and start nothing: what `--plan` stands for."""
 
 
 class BertparLauncher(Launcher):
     """Runs each batch of jobs as runs of one sweep, and waits for them."""
 
-    def __init__(self, detach: bool, poll_seconds: float) -> None:
+    def __init__(self, detach: bool, poll_seconds: float, plan: bool) -> None:
         self.detach = detach
         self.poll_seconds = poll_seconds
+        self.plan = plan
         self._session: Session | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -47,7 +50,11 @@ class BertparLauncher(Launcher):
 
         if self._session is None:
             self._session = Session(
-                self._hydra_context, self._config, detach=self.detach, poll_seconds=self.poll_seconds
+                self._hydra_context,
+                self._config,
+                detach=self.detach,
+                poll_seconds=self.poll_seconds,
+                plan=self.plan,
             )
         return self._session.launch(job_overrides, initial_job_idx)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import activity
@@ -13,7 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
 from bertpar.errors import NotFoundError, failure_of
-from bertpar.events import Claimed, ClaimJob
+from bertpar.events import Claimed, ClaimJob, Forecast, LookUpJob
+from bertpar.forecast import foresee
 from bertpar.observe import find_run
 from bertpar.paths import home
 from bertpar.results import claimants, find_result
@@ -37,6 +39,24 @@ async def claim_run(job: ClaimJob) -> Claimed:
         raise
     except Exception as error:
         raise application_error(failure_of(error)) from error
+
+
+@activity.defn
+async def look_up(job: LookUpJob) -> list[Forecast]:
+    """Return what would become of each run, were it submitted now."""
+    try:
+        async with heartbeats():
+            found = await asyncio.to_thread(foresee, Store(job.store_root, home().cache), job)
+            return [await _told_by_holder(activity.client(), forecast) for forecast in found]
+    except Exception as error:
+        raise application_error(failure_of(error)) from error
+
+
+async def _told_by_holder(client: Client, forecast: Forecast) -> Forecast:
+    """Return the forecast, knowing whether the run that set out to compute the same is still at it."""
+    if forecast.held_by is None or not await _is_in_flight(client, forecast.held_by):
+        return forecast
+    return replace(forecast, verdict="duplicate", origin=forecast.held_by, reason=None, seconds=0.0)
 
 
 async def _claim(job: ClaimJob, store: Store, client: Client) -> Claimed:

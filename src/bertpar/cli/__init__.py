@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "down": "bertpar.cli.stack:down",
     "ui": "bertpar.cli.pages:ui",
     "worker": "bertpar.cli.stack:worker",
+    "plan": "bertpar.cli.plan:plan",
     "status": "bertpar.cli.sweeps:status",
     "attach": "bertpar.cli.sweeps:attach",
     "resume": "bertpar.cli.sweeps:resume",

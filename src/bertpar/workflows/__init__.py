@@ -3,8 +3,16 @@
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.evaluation import EvaluationWorkflow
 from bertpar.workflows.inference import InferenceWorkflow
+from bertpar.workflows.plan import PlanWorkflow
 from bertpar.workflows.training import TrainingWorkflow
 
-WORKFLOWS: list[type] = [CoordinatorWorkflow, TrainingWorkflow, EvaluationWorkflow, InferenceWorkflow]
+WORKFLOWS: list[type] = [CoordinatorWorkflow, TrainingWorkflow, EvaluationWorkflow, InferenceWorkflow, PlanWorkflow]
 
-__all__ = ["WORKFLOWS", "CoordinatorWorkflow", "EvaluationWorkflow", "InferenceWorkflow", "TrainingWorkflow"]
+__all__ = [
+    "WORKFLOWS",
+    "CoordinatorWorkflow",
+    "EvaluationWorkflow",
+    "InferenceWorkflow",
+    "PlanWorkflow",
+    "TrainingWorkflow",
+]

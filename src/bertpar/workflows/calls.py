@@ -18,6 +18,8 @@ with workflow.unsafe.imports_passed_through():
         CloseRunJob,
         EvaluateJob,
         EvaluateResult,
+        Forecast,
+        LookUpJob,
         MlflowRun,
         OpenRunJob,
         PredictJob,
@@ -96,6 +98,20 @@ async def claim_run(job: ClaimJob) -> Claimed:
         summary=job.run_id,
     )
     return claimed
+
+
+async def look_up(job: LookUpJob) -> list[Forecast]:
+    """Find out what would become of runs."""
+    found: list[Forecast] = await workflow.execute_activity(
+        "look_up",
+        job,
+        result_type=list[Forecast],
+        start_to_close_timeout=_LONGEST_JOB,
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=PATIENT,
+        summary=f"{len(job.runs)} runs",
+    )
+    return found
 
 
 async def with_whole_snapshot(

@@ -1,0 +1,31 @@
+"""PlanWorkflow: what would become of a sweep's runs, were it submitted now. It prepares data, and computes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from bertpar.events import Forecast, LookUpJob, LookUpRun, SnapshotJob, SnapshotRef
+    from bertpar.states import PlanInput
+    from bertpar.workflows import calls
+
+
+@workflow.defn
+class PlanWorkflow:
+    @workflow.run
+    async def run(self, plan: PlanInput) -> list[Forecast]:
+        """Return a forecast for each run, in their order; fails as a run would whose data cannot be prepared."""
+        options = plan.options
+        first_with = {run.snapshot_request: run for run in reversed(plan.runs)}
+        jobs = [SnapshotJob(store_root=options.store_root, spec_key=run.spec_key) for run in first_with.values()]
+        made = await asyncio.gather(*(calls.make_snapshot(j, options.heartbeat_timeout_seconds) for j in jobs))
+        snapshots: dict[str, SnapshotRef] = dict(zip(first_with, made, strict=True))
+        runs = [
+            LookUpRun(run_id=run.run_id, spec_key=run.spec_key, snapshot=snapshots[run.snapshot_request])
+            for run in plan.runs
+        ]
+        return await calls.look_up(
+            LookUpJob(store_root=options.store_root, runs=tuple(runs), code=options.code, cache=options.cache)
+        )
