@@ -14,7 +14,7 @@ from bertpar.spec import RunSpec, digest_json, flatten
 Part = Literal["config", "code", "data", "model", "versions"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-_BY_CONTENT = ("model.", "data.")
+_BY_CONTENT = ("model.", "data.", "start.")
 """Settings that say where to find, or how to make, what the digests of model and snapshot stand for."""
 
 _NOT_OF_THE_RESULT = frozenset({"version", "checkpoint.keep", "checkpoint.every_n_steps"})
@@ -47,7 +47,8 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
     plain = flatten({key: value for key, value in asdict(spec).items() if key != "config"})
     layers = plain["model.num_layers"]
     kept = {k: str(v) for k, v in plain.items() if not k.startswith(_BY_CONTENT) and k not in _NOT_OF_THE_RESULT}
-    return {**kept, "model.num_layers": str(layers)}
+    start = spec.start.digest if spec.start is not None else None
+    return {**kept, "model.num_layers": str(layers), "start": str(start)}
 
 
 def differences(ours: Identity, theirs: Identity) -> dict[Part, list[str]]:

@@ -151,6 +151,17 @@ class ResumeSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartSpec:
+    """The checkpoint of another run, whose weights a fork begins with; its optimizer and schedule begin anew."""
+
+    run_id: str
+    step: int
+    key: str
+    """Its folder in the store."""
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One configuration, resolved: everything that decides what its training computes."""
 
@@ -163,6 +174,8 @@ class RunSpec:
     checkpoint: CheckpointSpec
     config: dict[str, Any]
     """The resolved Hydra configuration as the user wrote it, for the record only."""
+    start: StartSpec | None = None
+    """Of a fork; None for a run that begins with the pretrained model."""
 
 
 def digest_json(value: Any) -> str:

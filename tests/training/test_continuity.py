@@ -23,7 +23,7 @@ def killed_at(lab: Lab, run_id: str, step: int) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused_with_both_values(lab: Lab) -> None:
     killed_at(lab, "other-seed", 4)
-    with pytest.raises(ConfigError, match="another run: seed=2, the checkpoint's is 1"):
+    with pytest.raises(ConfigError, match="another run: seed=2 instead of 1"):
         lab.train(replace(SPEC, seed=2), "other-seed", attempt=2, resume_from=(lab.saved("other-seed", 4),))
 
 
@@ -34,7 +34,7 @@ def test_another_kind_of_machine_is_refused_unless_allowed_and_then_recorded(
     known = (lab.saved("moved", 4),)
     elsewhere = machine_fingerprint() | {"processor": "an abacus"}
     monkeypatch.setattr(continuity, "machine_fingerprint", lambda: elsewhere)
-    with pytest.raises(InexactResumeError, match=r"processor=an abacus, the checkpoint's is .*allow_inexact=true"):
+    with pytest.raises(InexactResumeError, match=r"processor=an abacus instead of .*allow_inexact=true"):
         lab.train(SPEC, "moved", attempt=2, resume_from=known)
     with pytest.raises(Killed):
         lab.train(SPEC, "moved", attempt=3, resume_from=known, allow_inexact=True, kill_at_step=8)

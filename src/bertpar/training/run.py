@@ -32,7 +32,7 @@ from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
 from bertpar.training.plan import plan_batches, validation_steps
 from bertpar.training.selection import best_validation
-from bertpar.training.state import TrainingState, is_intact, restore_newest
+from bertpar.training.state import TrainingState, is_intact, load_start, restore_newest
 
 _MAX_CHECKPOINTS = 9000
 """Temporal takes 10,000 signals for one workflow execution."""
@@ -135,6 +135,8 @@ class _Attempt:
             task=job.snapshot.task,
             seed=spec.seed,
         )
+        if spec.start is not None:
+            load_start(self._store, spec.start, model)
         state, optimizer_state = restore_newest(self._store, candidates, model, spec.checkpoint, self.note)
         self._continuity.check(self._store, state)
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from bertpar.checkpoints import read_rows, reference_to, write_rows
+from bertpar.errors import ModelError
 from bertpar.events import CheckpointRef, MetricRow
-from bertpar.spec import CheckpointSpec
+from bertpar.spec import CheckpointSpec, StartSpec
 from bertpar.store import Store
 from bertpar.training.selection import Validation, best_validation
 
@@ -101,6 +102,23 @@ def restore_newest(
         state.checkpoints = [*(c for c in state.checkpoints if _exists(store, c)), candidate]
         return state, saved["optimizer"]
     return TrainingState(), None
+
+
+def load_start(store: Store, start: StartSpec, model: PreTrainedModel) -> None:
+    """Give the model the weights of the checkpoint that a fork begins with.
+
+    Raises:
+        CorruptError: it is gone or damaged.
+        ModelError: it is one of a model of another shape.
+    """
+    folder = store.fetch(start.key, digest=start.digest)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise ModelError(
+            f"a fork of {start.run_id} must have its model and number of labels, or its weights do not fit: {error}. "
+            "Leave out what changes them"
+        ) from error
 
 
 def is_intact(store: Store, checkpoint: CheckpointRef, note: Callable[[str], None]) -> bool:
