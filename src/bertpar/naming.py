@@ -50,6 +50,21 @@ def near(text: str, sweep_ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(sweep_id for form in forms for sweep_id in by_form[form]))[:_MAX_NEAR]
 
 
+def choose(text: str, sweep_ids: Sequence[str]) -> str:
+    """Return the one id that `text` stands for, among ids of which nothing but the name is known.
+
+    Raises:
+        NotFoundError: it stands for none, or for several; the message lists the candidates.
+    """
+    found = matching(text, sweep_ids)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFoundError(f"{text} is ambiguous; it stands for: {', '.join(found[:_MAX_SHOWN])}")
+    likely = near(text, sweep_ids) or sweep_ids[:_MAX_NEAR]
+    raise NotFoundError(f"{text} does not exist; there are: {', '.join(likely) or 'no sweeps'}")
+
+
 def split_run(text: str) -> tuple[str, int] | None:
     """Return sweep and number where `text` has a run's form, SWEEP/INDEX."""
     sweep, _, index = text.rpartition("/")

@@ -10,9 +10,10 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
 
+from bertpar.catalogue import read_catalogue
 from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
 from bertpar.events import CheckpointRef, Failure, PredictJob, SnapshotRef
-from bertpar.observe import checkpoints_of, find_run, query
+from bertpar.observe import find_run, query
 from bertpar.states import InferenceInput
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -30,10 +31,10 @@ async def predict(
         BertparError: of the class with which the prediction failed.
     """
     sweep, state = await find_run(client, run_id)
-    checkpoint = await _choose_checkpoint(client, run_id, state.best, step)
     snapshots: dict[str, SnapshotRef] = await query(client, sweep.sweep_id, CoordinatorWorkflow.snapshots)
 
     store = Store(sweep.options.store_root, cache)
+    checkpoint = _choose_checkpoint(store, run_id, state.best, step)
     prediction_id = f"predict-{secrets.token_hex(6)}"
     lines = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
     bundle = store.publish(
@@ -61,22 +62,18 @@ async def predict(
     return [json.loads(line) for line in output.rstrip("\n").split("\n")]
 
 
-async def _choose_checkpoint(
-    client: Client, run_id: str, best: CheckpointRef | None, step: int | None
-) -> CheckpointRef:
+def _choose_checkpoint(store: Store, run_id: str, best: CheckpointRef | None, step: int | None) -> CheckpointRef:
+    """Return what to predict with. The store is asked what exists: a workflow does not hear what was deleted later."""
     if step is None and best is not None:
+        if store.find(best.key) is None:
+            raise NotFoundError(f"the best checkpoint of {run_id} is gone: {best.key} is not in store {store.root}")
         return best
-    existing = await checkpoints_of(client, run_id)
+    catalogue = read_catalogue(store, run_id, {})
     if step is None:
-        steps = ", ".join(str(c.step) for c in existing)
-        choice = f"choose one of its checkpoints: --step N, of {steps}" if existing else "it has no checkpoint"
+        steps = ", ".join(str(step) for step in catalogue.steps)
+        choice = f"choose one of its checkpoints: --step N, of {steps}" if steps else "it has no checkpoint"
         raise NotFoundError(f"{run_id} has no best checkpoint: it is not trained to its end; {choice}")
-    for checkpoint in existing:
-        if checkpoint.step == step:
-            return checkpoint
-    raise NotFoundError(
-        f"{run_id} has no checkpoint of step {step}; there are: {', '.join(str(c.step) for c in existing) or 'none'}"
-    )
+    return catalogue.find(step)
 
 
 def read_examples(file: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +78,13 @@ def status(sweep: str | None, as_json: bool, **where: str | None) -> int:
 @click.option(
     "--poll", type=click.FloatRange(min=0.05), default=0.5, show_default=True, help="Seconds between two looks."
 )
+@json_option
 @temporal_options
-def attach(sweep: str, poll: float, **where: str | None) -> int:
-    """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed."""
+def attach(sweep: str, poll: float, as_json: bool, **where: str | None) -> int:
+    """Follow a sweep to its end. Ctrl-C leaves it running; the exit code is 0 only if every run completed.
+
+    With --json what is shown meanwhile goes to standard error, and the sweep as it ended to standard output.
+    """
     from bertpar.client import temporal_spec
     from bertpar.follow import follow_runs, say_goodbye
     from bertpar.patience import PatientClient
@@ -90,10 +96,13 @@ def attach(sweep: str, poll: float, **where: str | None) -> int:
         return await follow_runs(PatientClient(client, temporal_spec(**where), home), sweep, None, poll, home)
 
     try:
-        view = with_sweep(where, sweep, follow)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            view = with_sweep(where, sweep, follow)
     except KeyboardInterrupt:
         say_goodbye(sweep)
         raise
+    if as_json:
+        print_json(view.as_json())
     return 0 if view.sweep.status == "completed" else 1
 
 
@@ -148,26 +157,6 @@ def cancel(sweep: str, as_json: bool, **where: str | None) -> None:
         click.echo(f"{sweep_id}: cancelling; `bertpar status {sweep_id}` shows how far it is")
     else:
         click.echo(f"{sweep_id} has ended already: there is nothing to cancel")
-
-
-@click.command(short_help="List the checkpoints of RUN (SWEEP/INDEX).")
-@run_argument()
-@json_option
-@temporal_options
-def checkpoints(run: str, as_json: bool, **where: str | None) -> None:
-    """List the checkpoints that RUN (SWEEP/INDEX) can be resumed from."""
-    from bertpar.observe import checkpoints_of
-
-    found = with_run(where, run, checkpoints_of)
-    if as_json:
-        print_json([vars(checkpoint) for checkpoint in found])
-        return
-    if not found:
-        click.echo(f"{run} has no checkpoint yet", err=True)
-    for checkpoint in found:
-        metrics = "  ".join(f"{key} {value:.4f}" for key, value in sorted(checkpoint.metrics.items()))
-        size = f"{checkpoint.num_bytes / 1e6:.1f} MB"
-        click.echo(f"step {checkpoint.step:>7}  attempt {checkpoint.attempt}  {size:>10}  {checkpoint.key}  {metrics}")
 
 
 @click.command(short_help="Predict texts with RUN (SWEEP/INDEX).")

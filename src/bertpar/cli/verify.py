@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bertpar import paths
-from bertpar.cli.asking import json_option, print_json
+from bertpar.cli.asking import json_option, print_json, say, sweep_argument
+from bertpar.cli.completion import complete_sweep
 from bertpar.errors import ConfigError
 from bertpar.paths import Home
+
+if TYPE_CHECKING:
+    from bertpar.verify.resume import Verdict
+    from bertpar.verify.sweeps import RunComparison
 
 _MAX_LINES = 12
 """Differences shown of one run: after the first ones the others say nothing new."""
 
 
 @click.command(short_help="Compare two sweeps' results, bit for bit.")
-@click.argument("sweep")
-@click.argument("other")
+@sweep_argument()
+@click.argument("other", shell_complete=complete_sweep)
 @click.option(
     "--other-home",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -54,32 +60,34 @@ def diff(
         other_place = Place.of(paths.home(), other_store or store_root, other_tracking or tracking)
     else:
         other_place = Place.of(Home(other_home.resolve()), other_store, other_tracking)
-    compared = compare_sweeps(read_sweep(place, sweep), read_sweep(other_place, other))
+    one, two = read_sweep(place, sweep), read_sweep(other_place, other)
+    compared = compare_sweeps(one, two)
     identical = not any(run.problems for run in compared)
     if as_json:
         runs = [asdict(run) for run in compared]
-        print_json({"identical": identical, "sweep": sweep, "other": other, "runs": runs})
+        print_json({"identical": identical, "sweep": one.sweep_id, "other": two.sweep_id, "runs": runs})
     else:
         for run in compared:
-            _print_comparison(run.name, run.digest, run.num_rows, run.problems, run.explanations)
-        click.echo("IDENTICAL" if identical else f"DIFFERENT: the first value is {sweep}'s, the second {other}'s")
+            _print_comparison(run)
+        verdict = f"DIFFERENT: the first value is {one.sweep_id}'s, the second {two.sweep_id}'s"
+        click.echo("IDENTICAL" if identical else verdict)
     return 0 if identical else 1
 
 
-def _print_comparison(
-    name: str, digest: str | None, num_rows: int, problems: tuple[str, ...], explanations: tuple[str, ...]
-) -> None:
-    if problems:
-        click.echo(f"{name}: different")
-        shown = problems[:_MAX_LINES]
+def _print_comparison(run: RunComparison) -> None:
+    if run.problems:
+        click.echo(f"{run.name}: different")
+        shown = run.problems[:_MAX_LINES]
         for problem in shown:
             click.echo(f"  {problem}")
-        if len(problems) > len(shown):
-            click.echo(f"  and {len(problems) - len(shown)} more differences (all of them: --json)")
-        for explanation in explanations:
+        if len(run.problems) > len(shown):
+            click.echo(f"  and {len(run.problems) - len(shown)} more differences (all of them: --json)")
+        for explanation in run.explanations:
             click.echo(f"  configured differently: {explanation}")
-    elif digest is not None:
-        click.echo(f"{name}: identical  sha256:{digest}  {num_rows} metric rows")
+    elif run.digest is not None:
+        click.echo(f"{run.name}: identical  sha256:{run.digest}  {run.num_rows} metric rows")
+    for missing in run.not_compared:
+        click.echo(f"  not compared: {missing}")
 
 
 @click.command("verify-resume")
@@ -91,7 +99,8 @@ def _print_comparison(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with YAML of your own, as for train.py.",
 )
-def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir: Path | None) -> int:
+@json_option
+def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir: Path | None, as_json: bool) -> int:
     """Prove on your own configuration that kills change nothing.
 
     OVERRIDES are those of train.py (experiment=smoke lr=1e-3 ...). The configuration is trained twice, side by side
@@ -118,22 +127,39 @@ def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir:
         spec = compose_run(overrides, config_dir, home)
         if problems := exactness_problems(spec, "gpu" if visible_gpus() else "cpu"):
             raise ConfigError("\n".join(f"this configuration cannot be exact: {problem}" for problem in problems))
-        click.echo(
+        tell = say if as_json else click.echo
+        tell(
             f"training {spec.model.name} on {spec.data.name} ({spec.trainer.precision}, seed {spec.seed}) twice: "
             f"undisturbed, and killed {kills} times"
         )
-        verdict = asyncio.run(verify_resume(spec, home, kills, seed, click.echo))
+        verdict = asyncio.run(verify_resume(spec, home, kills, seed, tell))
     finally:
         shutil.rmtree(home.root, ignore_errors=True)
+    if as_json:
+        print_json(
+            {
+                "identical": not verdict.problems,
+                "kills": [kill.step for kill in verdict.kills],
+                "weights": verdict.undisturbed.weights_digest,
+                "predictions": verdict.undisturbed.predictions,
+                "metric_rows": len(verdict.undisturbed.rows),
+                "problems": verdict.problems,
+            }
+        )
+    else:
+        _print_verdict(verdict)
+    return 1 if verdict.problems else 0
+
+
+def _print_verdict(verdict: Verdict) -> None:
     for problem in verdict.problems[:_MAX_LINES]:
         click.echo(f"  {problem}")
     if verdict.problems:
         click.echo(f"DIFFERENT after {len(verdict.kills)} kills: the first value is the undisturbed run's")
-        return 1
+        return
     one = verdict.undisturbed
     steps = ", ".join(str(kill.step) for kill in verdict.kills)
     click.echo(
         f"IDENTICAL  weights sha256:{one.weights_digest}  {len(one.rows)} metric rows, "
         f"predictions sha256:{one.predictions}  after {len(verdict.kills)} kills at steps {steps}"
     )
-    return 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 from bertpar.faults import reach
 from bertpar.store import durable
@@ -15,6 +18,30 @@ from bertpar.store.bundle import MANIFEST, Bundle, find_damage, kind_of, read_ma
 
 TEMPORARY = ".tmp-"
 """What the names of unfinished folders begin with."""
+
+DAMAGED = "damaged"
+"""The folder of what was set aside to be looked at."""
+
+LOCKS = ".locks"
+"""The folder of the files on which processes of a host agree."""
+
+IsNeeded = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debris:
+    """A folder with files that belong to no bundle."""
+
+    key: str
+    """Where it lies below the root."""
+    num_bytes: int
+    changed_at: float
+    """Seconds since 1970; of its newest file."""
+
+
+def never() -> bool:
+    """Say that a bundle is not needed."""
+    return False
 
 
 class LocalPlace:
@@ -70,12 +97,36 @@ class LocalPlace:
         folder = self.path(bundle.key)
         return folder, find_damage(folder, bundle)
 
-    def remove(self, key: str) -> None:
-        """Delete the bundle, in one moment for readers."""
+    def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
+        """Delete the bundle, in one moment for readers, and say so; one that is needed, asked then, comes back."""
         aside = unfinished(self.path(key))
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             self.path(key).rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if is_needed() and _move(aside, self.path(key)):
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def made_at(self, key: str) -> float:
+        """Return when the bundle was committed, in seconds since 1970."""
+        return (self.path(key) / MANIFEST).stat().st_mtime
+
+    def debris(self) -> Iterator[Debris]:
+        """Yield what no reader sees: unfinished folders, and below `damaged/` what was set aside."""
+        damaged = self.root / DAMAGED
+        for name, folders, files in os.walk(self.root):
+            folder = Path(name)
+            if folder.name.startswith(TEMPORARY) or (files and folder.is_relative_to(damaged)):
+                yield _debris(folder, folder.relative_to(self.root).as_posix())
+                folders.clear()
+            elif MANIFEST in files or folder.name == LOCKS:
+                folders.clear()
+
+    def remove_debris(self, debris: Debris) -> None:
+        """Delete it."""
+        shutil.rmtree(self.root / debris.key, ignore_errors=True)
 
     def set_aside(self, bundle: Bundle, key: str) -> bool:
         """Move the bundle to `key` if it is damaged, and say so. It is moved first and looked at then, as above."""
@@ -100,6 +151,15 @@ class LocalPlace:
 def unfinished(target: Path) -> Path:
     """Return a new name beside `target`, for what is not yet or no longer to be seen by readers."""
     return target.with_name(f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:8]}")
+
+
+def _debris(folder: Path, key: str) -> Debris:
+    stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+    return Debris(
+        key=key,
+        num_bytes=sum(stat.st_size for stat in stats if not S_ISDIR(stat.st_mode)),
+        changed_at=max(stat.st_mtime for stat in stats),
+    )
 
 
 def _committed(folder: Path, key: str) -> Bundle | None:

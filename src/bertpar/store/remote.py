@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.store.bundle import MANIFEST, Bundle, find_damage, read_manifest
-from bertpar.store.local import LocalPlace, unfinished
+from bertpar.store.local import DAMAGED, Debris, IsNeeded, LocalPlace, never, unfinished
 
 
 class RemotePlace:
@@ -79,15 +79,51 @@ class RemotePlace:
             shutil.rmtree(staging, ignore_errors=True)
         return folder, damage
 
-    def remove(self, key: str) -> None:
-        """Delete the bundle, its manifest first, and its copy."""
+    def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
+        """Delete the bundle, its manifest first, and its copy, and say so; one that is needed, asked then, stays."""
+        bundle = self.find(key)
         with self._errors_as_os_errors():
             fs, path = self._open(key)
             if fs.exists(f"{path}/{MANIFEST}"):
                 fs.rm_file(f"{path}/{MANIFEST}")
+            if bundle is not None and is_needed():
+                fs.pipe_file(f"{path}/{MANIFEST}", bundle.manifest())
+                return False
             if fs.exists(path):
                 fs.rm(path, recursive=True)
         self._cache.remove(key)
+        return bundle is not None
+
+    def made_at(self, key: str) -> float:
+        """Return when the bundle was committed, in seconds since 1970."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(f"{key}/{MANIFEST}")
+            return float(fs.modified(path).timestamp())
+
+    def debris(self) -> Iterator[Debris]:
+        """Yield what no reader sees: uploads that were not committed, and below `damaged/` what was set aside."""
+        with self._errors_as_os_errors():
+            fs, root = self._open("")
+            files = {path.removeprefix(root): info for path, info in fs.find(root, detail=True).items()}
+            bundles = {key.rpartition("/")[0] for key in files if key.rpartition("/")[2] == MANIFEST}
+            folders: dict[str, list[str]] = {}
+            for key in files:
+                folder = key.rpartition("/")[0]
+                if folder and (folder.startswith(f"{DAMAGED}/") or bundles.isdisjoint(_and_above(folder))):
+                    folders.setdefault(folder, []).append(key)
+            for folder, keys in folders.items():
+                yield Debris(
+                    key=folder,
+                    num_bytes=sum(files[key]["size"] for key in keys),
+                    changed_at=max(float(fs.modified(f"{root}{key}").timestamp()) for key in keys),
+                )
+
+    def remove_debris(self, debris: Debris) -> None:
+        """Delete it."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(debris.key)
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
 
     def set_aside(self, bundle: Bundle, key: str) -> bool:
         """Move the bundle to `key` if it is damaged, and say so. A transfer may fail too: so it is read once more."""
@@ -132,3 +168,9 @@ class RemotePlace:
             raise
         except Exception as error:  # each file system has classes of its own, and so have missing drivers
             raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _and_above(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bertpar.errors import BertparError, CorruptError, DiskFullError, StoreError
 from bertpar.faults import reach
 from bertpar.store import durable
 from bertpar.store.bundle import MANIFEST, Bundle, kind_of, seal
-from bertpar.store.local import TEMPORARY, LocalPlace, unfinished
+from bertpar.store.local import DAMAGED, LOCKS, TEMPORARY, Debris, IsNeeded, LocalPlace, never, unfinished
 from bertpar.store.remote import RemotePlace
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -38,7 +38,7 @@ class Store:
         self.root = root
         local = _as_local_path(root)
         self._place = LocalPlace(local) if local is not None else RemotePlace(root, cache)
-        self._locks = (local or cache) / ".locks"
+        self._locks = (local or cache) / LOCKS
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -99,10 +99,21 @@ class Store:
         reach(f"{kind}.committed")
         return bundle
 
-    def list(self, prefix: str) -> list[str]:
-        """Return the keys of the committed bundles anywhere below `prefix`, sorted."""
+    def list(self, prefix: str, kind: str | None = None) -> list[str]:
+        """Return the keys of the committed bundles anywhere below `prefix`, or of those of one kind, sorted."""
         with self.errors_told(f"cannot list {prefix}"):
-            return sorted(key for key in self._place.keys(prefix) if self._place.find(key) is not None)
+            keys = [key for key in self._place.keys(prefix) if kind is None or kind_of(key) == kind]
+            return sorted(key for key in keys if self._place.find(key) is not None)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield where below `prefix` a manifest lies, without reading it: quick, for names of folders."""
+        with self.errors_told(f"cannot list {prefix}"):
+            yield from self._place.keys(prefix)
+
+    def made_at(self, key: str) -> float:
+        """Return when a committed bundle was, in seconds since 1970, by the store's own clock."""
+        with self.errors_told(f"cannot look at {key}"):
+            return self._place.made_at(key)
 
     def fetch(self, key: str, *, digest: str | None = None) -> Path:
         """Return a local folder with the bundle's files, every one checked against its sha256.
@@ -144,16 +155,30 @@ class Store:
         and so does what is not committed, which exists for nobody: then None is returned.
         """
         bundle = self.find(key)
-        aside = f"damaged/{key}-{uuid.uuid4().hex[:8]}"
+        aside = f"{DAMAGED}/{key}-{uuid.uuid4().hex[:8]}"
         with self.errors_told(f"cannot move {key} to {aside}"):
             if bundle is not None and self._place.set_aside(bundle, aside):
                 return f"{self.root.rstrip('/')}/{aside}"
         return None
 
-    def remove(self, key: str) -> None:
-        """Delete the bundle. Deleting what is not there changes nothing."""
+    def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
+        """Delete the bundle, and say whether it was there and is gone. Deleting what is not there changes nothing.
+
+        `is_needed` is asked while readers no longer find the bundle: if it is needed, it comes back. So whoever first
+        marks a bundle as needed, and then finds it, keeps it.
+        """
         with self.errors_told(f"cannot remove {key}"):
-            self._place.remove(key)
+            return self._place.remove(key, is_needed)
+
+    def debris(self) -> Sequence[Debris]:
+        """Return what lies in the store and belongs to no bundle: unfinished, or damaged and set aside."""
+        with self.errors_told("cannot look for leftovers"):
+            return sorted(self._place.debris(), key=lambda debris: debris.key)
+
+    def remove_debris(self, debris: Debris) -> None:
+        """Delete it. Nobody may be publishing there."""
+        with self.errors_told(f"cannot remove {debris.key}"):
+            self._place.remove_debris(debris)
 
     def remove_leftovers(self, prefix: str) -> None:
         """Delete what killed publishers left of the bundle `prefix` or below it. Nobody may be publishing there."""
@@ -161,6 +186,20 @@ class Store:
         with self.errors_told(f"cannot clear {prefix}"):
             for folder in [*path.parent.glob(f"{TEMPORARY}{path.name}-*"), *path.rglob(f"{TEMPORARY}*")]:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def if_free(self, name: str) -> Iterator[bool]:
+        """Take the lock of that name if no process of this host has it, and say so."""
+        path = self.lock_path(name)
+        with self.errors_told(f"cannot lock {name}"):
+            file = path.open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     @contextmanager
     def only_one(self, name: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from bertpar import faults
 from bertpar.checkpoints import checkpoint_key, checkpoints_folder
 from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, Progress, TrainJob
+from bertpar.holds import is_held
 from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
 from bertpar.store import Store
@@ -183,13 +184,19 @@ class RunRecorder(Checkpoint):
         saved = self._wait_for_storage(save)
         state.rows = []
         self._wait_for_storage(self._fence.check)
-        pruned = checkpoints_to_prune([*state.checkpoints, saved], self._spec.checkpoint)
+        pruned = self._wait_for_storage(lambda: self._to_prune([*state.checkpoints, saved]))
         self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
         own = checkpoints_folder(self._job.run_id)
         for checkpoint in (c for c in pruned if c.key.startswith(f"{own}/")):  # an equal run's are its own to keep
-            self._wait_for_storage(partial(self._store.remove, checkpoint.key))
+            needed = partial(is_held, self._store, checkpoint.key)  # somebody may have asked for it this very moment
+            self._wait_for_storage(partial(self._store.remove, checkpoint.key, needed))
         self._outbox.post(new_rows)
+
+    def _to_prune(self, checkpoints: Sequence[CheckpointRef]) -> list[CheckpointRef]:
+        """Return those that neither the run nor anybody else needs."""
+        pruned = checkpoints_to_prune(checkpoints, self._spec.checkpoint)
+        return [checkpoint for checkpoint in pruned if not is_held(self._store, checkpoint.key)]
 
     def _wait_for_storage(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, once the store lets it: nothing is lost meanwhile, and everybody sees why.

@@ -72,6 +72,15 @@ def differing_configuration(one: RunOutcome, other: RunOutcome) -> list[str]:
     return found
 
 
+def not_compared(one: RunOutcome, other: RunOutcome) -> list[str]:
+    """Return whose weights of which steps cannot be compared, because gc has deleted them."""
+    collected = {run.run_id: run.collected_steps for run in (one, other) if run.collected_steps}
+    return [
+        f"{run_id}: weights of step {', '.join(map(str, steps))}: deleted by bertpar gc"
+        for run_id, steps in collected.items()
+    ]
+
+
 def _by_step(one: RunOutcome, other: RunOutcome) -> Iterator[str]:
     rows = _by_step_and_key(one.rows), _by_step_and_key(other.rows)
     common = one.weights.keys() & other.weights.keys()

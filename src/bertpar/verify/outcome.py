@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertpar.catalogue import collected_steps
 from bertpar.checkpoints import find_checkpoints
 from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE
 from bertpar.events import IDENTITY_TAG
@@ -58,10 +59,13 @@ class RunOutcome:
     """The sha256 of the file of test predictions; None where there is none."""
     configuration: dict[str, str] = field(default_factory=dict)
     """The configuration as MLflow shows it: no result, but the first thing to look at where results differ."""
+    collected_steps: tuple[int, ...] = ()
+    """Steps whose checkpoints `bertpar gc` has deleted: their weights cannot be compared any more."""
 
     @property
     def last_step(self) -> int | None:
-        return max(self.weights, default=None)
+        """The step of the last checkpoint, of those that are there and those that gc has deleted."""
+        return max((*self.weights, *self.collected_steps), default=None)
 
     @property
     def digest(self) -> str:
@@ -109,6 +113,7 @@ def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequ
         test_metrics=evaluated.metrics,
         predictions=evaluated.predictions,
         configuration={key: value for run in mlflow_runs for key, value in run.data.params.items()},
+        collected_steps=collected_steps(store, run_id),
     )
 
 
@@ -120,21 +125,34 @@ def find_mlflow_runs(tracking_uri: str, identity: str) -> dict[str, list[Any]]:
     Raises:
         TrackingError: MLflow cannot be reached.
     """
+    by_identity: dict[str, list[Any]] = defaultdict(list)
+    for run in sorted(_search(tracking_uri, f"{identity}%"), key=lambda run: (run.info.start_time, run.info.run_id)):
+        own = run.data.tags[IDENTITY_TAG]
+        if own == identity or own.startswith(f"{identity}/"):  # LIKE takes `_` for any character
+            by_identity[own].append(run)
+    return dict(by_identity)
+
+
+def list_mlflow_sweeps(tracking_uri: str) -> list[str]:
+    """Return the ids of all sweeps that MLflow has, the newest first.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+    """
+    newest_first = sorted(_search(tracking_uri, "%"), key=lambda run: run.info.start_time, reverse=True)
+    return list(dict.fromkeys(run.data.tags[IDENTITY_TAG].partition("/")[0] for run in newest_first))
+
+
+def _search(tracking_uri: str, pattern: str) -> list[Any]:
     runs: list[Any] = []
     page = None
     with mlflow_client(tracking_uri) as client:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         while True:
-            found = client.search_runs(experiments, tag_filter(IDENTITY_TAG, "LIKE", f"{identity}%"), page_token=page)
+            found = client.search_runs(experiments, tag_filter(IDENTITY_TAG, "LIKE", pattern), page_token=page)
             runs += list(found)
             if not (page := found.token):
-                break
-    by_identity: dict[str, list[Any]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id)):
-        own = run.data.tags[IDENTITY_TAG]
-        if own == identity or own.startswith(f"{identity}/"):  # LIKE takes `_` for any character
-            by_identity[own].append(run)
-    return dict(by_identity)
+                return runs
 
 
 @dataclass(frozen=True, kw_only=True)

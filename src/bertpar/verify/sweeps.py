@@ -9,11 +9,12 @@ from typing import Any
 
 from bertpar.errors import NotFoundError
 from bertpar.events import SWEPT_TAG_PREFIX
+from bertpar.naming import choose
 from bertpar.paths import Home
 from bertpar.store import Store
 from bertpar.tracking.address import sqlite_path, without_password
-from bertpar.verify.compare import differences, differing_configuration, faults
-from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, read_outcome
+from bertpar.verify.compare import differences, differing_configuration, faults, not_compared
+from bertpar.verify.outcome import RunOutcome, find_mlflow_runs, list_mlflow_sweeps, read_outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,25 +56,19 @@ class RunComparison:
     """Where they differ, the earliest step first, and what is wrong with either by itself."""
     explanations: tuple[str, ...]
     """Differing settings, where there are problems."""
+    not_compared: tuple[str, ...] = ()
+    """What one of the two does not have any more, because it was deleted on purpose."""
 
 
-def read_sweep(place: Place, sweep_id: str) -> SweepOutcome:
-    """Read the results of every run of the sweep.
+def read_sweep(place: Place, sweep: str) -> SweepOutcome:
+    """Read the results of every run of the sweep, whose id may be shortened to what is unambiguous in MLflow.
 
     Raises:
-        NotFoundError: MLflow has no run of this sweep.
+        NotFoundError: MLflow has no run of this sweep, or `sweep` stands for several.
         CorruptError: a checkpoint or an evaluation is damaged.
         TrackingError: MLflow cannot be reached.
     """
-    database = sqlite_path(place.tracking_uri)
-    by_identity: dict[str, list[Any]] = {}
-    if database is None or database.exists():  # one that is not there would be made
-        by_identity = find_mlflow_runs(place.tracking_uri, sweep_id)
-    if not by_identity:
-        raise NotFoundError(
-            f"no run of sweep {sweep_id} in MLflow at {without_password(place.tracking_uri)}; `bertpar ls` lists the "
-            "sweeps. For another home set BERTPAR_HOME, or --other-home; for tracking.uri=... give --tracking"
-        )
+    sweep_id, by_identity = _find_sweep(place.tracking_uri, sweep)
     parents = by_identity.pop(sweep_id, [])
     store = Store(place.store_root, place.cache)
     runs: dict[str, RunOutcome] = {}
@@ -83,6 +78,22 @@ def read_sweep(place: Place, sweep_id: str) -> SweepOutcome:
         name = name if name not in runs else f"{name} ({run_id.rpartition('/')[2]})"
         runs[name] = read_outcome(store, place.tracking_uri, run_id, mlflow_runs)
     return SweepOutcome(sweep_id=sweep_id, parent_statuses=tuple(parent.info.status for parent in parents), runs=runs)
+
+
+def _find_sweep(tracking_uri: str, sweep: str) -> tuple[str, dict[str, list[Any]]]:
+    """Return the sweep's id, and its MLflow runs by identity."""
+    database = sqlite_path(tracking_uri)
+    is_there = database is None or database.exists()  # one that is not there would be made
+    if is_there and (found := find_mlflow_runs(tracking_uri, sweep)):
+        return sweep, found
+    try:
+        sweep_id = choose(sweep, list_mlflow_sweeps(tracking_uri) if is_there else [])
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"no run of sweep {sweep} in MLflow at {without_password(tracking_uri)}: {error}. `bertpar ls` lists the "
+            "sweeps. For another home set BERTPAR_HOME, or --other-home; for tracking.uri=... give --tracking"
+        ) from error
+    return sweep_id, find_mlflow_runs(tracking_uri, sweep_id)
 
 
 def compare_sweeps(one: SweepOutcome, other: SweepOutcome) -> list[RunComparison]:
@@ -96,12 +107,16 @@ def compare_sweeps(one: SweepOutcome, other: SweepOutcome) -> list[RunComparison
             continue
         own = [f"{run.run_id}: {fault}" for run in (a, b) for fault in faults(run)]
         problems = [*differences(a, b), *own]
-        if problems:
-            compared.append(_differing(name, problems, differing_configuration(a, b)))
-        else:
-            compared.append(
-                RunComparison(name=name, digest=a.digest, num_rows=len(a.rows), problems=(), explanations=())
+        compared.append(
+            RunComparison(
+                name=name,
+                digest=None if problems else a.digest,
+                num_rows=0 if problems else len(a.rows),
+                problems=tuple(problems),
+                explanations=tuple(differing_configuration(a, b) if problems else ()),
+                not_compared=tuple(not_compared(a, b)),
             )
+        )
     return compared
 
 
@@ -119,10 +134,8 @@ def _compare_parents(one: SweepOutcome, other: SweepOutcome) -> RunComparison:
     return RunComparison(name=name, digest=None, num_rows=0, problems=(), explanations=())
 
 
-def _differing(name: str, problems: list[str], explanations: list[str] | None = None) -> RunComparison:
-    return RunComparison(
-        name=name, digest=None, num_rows=0, problems=tuple(problems), explanations=tuple(explanations or ())
-    )
+def _differing(name: str, problems: list[str]) -> RunComparison:
+    return RunComparison(name=name, digest=None, num_rows=0, problems=tuple(problems), explanations=())
 
 
 def _name(mlflow_runs: Sequence[Any], run_id: str) -> str:
