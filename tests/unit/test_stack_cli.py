@@ -26,6 +26,9 @@ HEAVY = (
 )
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
 def bertpar(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "BERTPAR_HOME": str(home)}
     return subprocess.run(
@@ -48,6 +51,47 @@ def test_every_command_has_a_help_text() -> None:
         command = cli.cli.get_command(context, name)
         assert command is not None
         assert command.help, name
+
+
+SILENT = {"worker", "predict", "completion"}
+"""Commands without --json: one serves, one prints JSON in any case, one prints a shell's script."""
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_that_answers_does_so_in_json_too_and_its_shape_is_documented(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    has_json = any("--json" in parameter.opts for parameter in command.params)
+    assert has_json is (name not in SILENT)
+    documented = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+    assert f"`bertpar {name}`" in documented or name in SILENT
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"bertpar {name}" in README or f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_argument_that_names_a_sweep_or_run_completes_in_the_shell(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command is not None
+    for argument in command.params:
+        if isinstance(argument, click.Argument) and argument.name in ("sweep", "sweeps", "run", "target", "other"):
+            assert argument._custom_shell_complete is not None, argument.name
+
+
+def test_completion_prints_the_script_of_each_shell_and_answers_nothing_where_no_stack_is_up(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = bertpar("completion", shell, home=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"_BERTPAR_COMPLETE={shell}_complete" in done.stdout
+    env = {**os.environ, "BERTPAR_HOME": str(tmp_path), "_BERTPAR_COMPLETE": "bash_complete"}
+    env |= {"COMP_WORDS": "bertpar status ", "COMP_CWORD": "2"}
+    program = [sys.executable, "-m", "bertpar.cli"]
+    done = subprocess.run(program, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert not (tmp_path / "stack.json").exists()
 
 
 def test_an_error_of_ours_is_one_message_and_its_exit_code(
