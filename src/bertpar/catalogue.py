@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ from bertpar.checkpoints import checkpoints_folder, reference_to
 from bertpar.errors import NotFoundError
 from bertpar.events import CheckpointRef
 from bertpar.holds import forks_of, is_pinned
+from bertpar.results import lineage, unreused_runs_with_origin
 from bertpar.spec import CheckpointSpec, digest_json
 from bertpar.store import Bundle, Store
 from bertpar.training.selection import Validation, best_validation, checkpoints_to_prune
 
-BEST, LAST, RESUMABLE, PINNED, FORKED = "best", "last", "resumable", "pinned", "forked from"
+BEST, LAST, RESUMABLE, PINNED, FORKED, NEEDED = "best", "last", "resumable", "pinned", "forked from", "needed"
 """Reasons to keep a checkpoint. Of a finished run the last one is no reason: nothing goes on from there."""
 
 
@@ -79,21 +80,43 @@ def runs_in(store: Store, sweep_id: str | None = None) -> list[str]:
     return [f"{sweep}/{index}" for sweep, index in runs]
 
 
-def evaluated_checkpoints(store: Store) -> dict[str, list[str]]:
-    """Return the checkpoints that were chosen as the best, with the runs that chose them (not always their own)."""
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """Who needs whose checkpoints, across the runs of a store."""
+
+    chosen: Mapping[str, Sequence[str]]
+    """By checkpoint: the runs that chose it as their best (not always their own)."""
+    going_on: Mapping[str, Sequence[str]]
+    """By run: the unfinished runs that go on from its checkpoints."""
+
+    def only(self, is_wanted: Callable[[str], bool]) -> Uses:
+        """Return the uses without those of unfinished runs that nobody wants any more."""
+        going_on = {run: [user for user in users if is_wanted(user)] for run, users in self.going_on.items()}
+        return Uses(chosen=self.chosen, going_on=going_on)
+
+
+def read_uses(store: Store) -> Uses:
+    """Return who needs whose checkpoints now."""
     chosen: dict[str, list[str]] = {}
+    finished = set()
     for key in store.list("runs", "evaluation"):
         if (bundle := store.find(key)) is not None:
             chosen.setdefault(bundle.meta["checkpoint"], []).append(bundle.meta["run_id"])
-    return chosen
+            finished.add(bundle.meta["run_id"])
+    going_on: dict[str, list[str]] = {}
+    for run_id in unreused_runs_with_origin(store):
+        if run_id not in finished:
+            for origin in lineage(store, run_id)[1:]:
+                going_on.setdefault(origin, []).append(run_id)
+    return Uses(chosen=chosen, going_on=going_on)
 
 
-def read_catalogue(store: Store, run_id: str, chosen: Mapping[str, Sequence[str]]) -> RunCatalogue:
-    """Return what the store has of a run; `chosen` is what `evaluated_checkpoints` returns."""
+def read_catalogue(store: Store, run_id: str, uses: Uses) -> RunCatalogue:
+    """Return what the store has of a run by itself; see `read_whole_catalogue`."""
     keys = store.list(checkpoints_folder(run_id))
     bundles = [bundle for key in keys if (bundle := store.find(key)) is not None]
     is_finished = bool(store.list(f"runs/{run_id}/evaluation"))
-    kept = keepers(store, run_id, bundles, chosen, is_finished=is_finished)
+    kept = keepers(store, run_id, bundles, uses, is_finished=is_finished)
     entries = [
         CatalogueEntry(
             run_id=run_id,
@@ -111,16 +134,31 @@ def read_catalogue(store: Store, run_id: str, chosen: Mapping[str, Sequence[str]
     )
 
 
+def read_whole_catalogue(store: Store, run_id: str, uses: Uses) -> RunCatalogue:
+    """Return what the store has of a run, with the checkpoints of equal runs that it uses as its own."""
+    runs = [read_catalogue(store, run, uses) for run in lineage(store, run_id)]
+    entries = sorted(
+        (entry for run in runs for entry in run.entries), key=lambda e: (e.checkpoint.step, e.checkpoint.attempt)
+    )
+    there = {entry.checkpoint.step for entry in entries}
+    return RunCatalogue(
+        run_id=run_id,
+        is_finished=any(run.is_finished for run in runs),
+        entries=tuple(entries),
+        collected_steps=tuple(sorted({step for run in runs for step in run.collected_steps} - there)),
+    )
+
+
 def keepers(
-    store: Store, run_id: str, bundles: Sequence[Bundle], chosen: Mapping[str, Sequence[str]], *, is_finished: bool
+    store: Store, run_id: str, bundles: Sequence[Bundle], uses: Uses, *, is_finished: bool
 ) -> dict[str, list[str]]:
     """Return why each checkpoint of a run is kept, by key. A new reason to keep one belongs here, and in holds.py."""
     reasons: dict[str, list[str]] = {bundle.key: [] for bundle in bundles}
     if not is_finished:
         reasons.update(needed_to_go_on(bundles))
     for key, found in reasons.items():
-        for user in chosen.get(key, ()):
-            found.append(BEST if user == run_id else f"{BEST} of {user}")
+        found += [BEST if user == run_id else f"{BEST} of {user}" for user in uses.chosen.get(key, ())]
+        found += [f"{NEEDED} by {user}" for user in uses.going_on.get(run_id, ())]
         found += [PINNED] * is_pinned(store, key)
         found += [f"{FORKED} by {fork}" for fork in forks_of(store, key)]
     return reasons

@@ -19,9 +19,10 @@ from bertpar.catalogue import (
     RESUMABLE,
     CatalogueEntry,
     RunCatalogue,
-    evaluated_checkpoints,
+    Uses,
     note_collected,
     read_catalogue,
+    read_uses,
     runs_in,
 )
 from bertpar.events import CheckpointRef
@@ -114,8 +115,8 @@ class _Plan:
 def plan_collection(store: Store, usage: Usage, options: CollectionOptions, now: float) -> Collection:
     """Return what of the store nobody needs at `now` (seconds since 1970), and what is spared although it looks so."""
     plan = _Plan()
-    chosen = evaluated_checkpoints(store)
-    catalogues = [read_catalogue(store, run_id, chosen) for run_id in runs_in(store)]
+    uses = _wanted_uses(store, usage, options)
+    catalogues = [read_catalogue(store, run_id, uses) for run_id in runs_in(store)]
     for run in catalogues:
         busy = usage.why_busy(run.run_id, take_unknown=options.unknown)
         plan.add(garbage_of_run(run, abandoned=options.abandoned), busy, run.run_id)
@@ -160,6 +161,14 @@ def why_shared_is_busy(usage: Usage) -> str | None:
     live = usage.live_sweeps
     more = f" and {len(live) - 1} more" if len(live) > 1 else ""
     return f"sweep {live[0]}{more} is running, and may be about to use it" if live else None
+
+
+def _wanted_uses(store: Store, usage: Usage, options: CollectionOptions) -> Uses:
+    """Return who needs whose checkpoints, without the runs that are given up."""
+    uses = read_uses(store)
+    if not options.abandoned:
+        return uses
+    return uses.only(lambda run_id: usage.why_busy(run_id, take_unknown=options.unknown) is not None)
 
 
 # --- what there is ------------------------------------------------------------------------------------------
@@ -234,14 +243,15 @@ def _why_debris_is_busy(item: Garbage, usage: Usage, options: CollectionOptions)
 async def _collect_of_run(
     store: Store, run_id: str, items: Sequence[Garbage], ask: Ask, options: CollectionOptions, plan: _Plan
 ) -> None:
-    usage = await ask([run_id.partition("/")[0]])
+    users = read_uses(store).going_on.get(run_id, ())
+    usage = await ask(sorted({run.partition("/")[0] for run in (run_id, *users)}))
     busy = usage.why_busy(run_id, take_unknown=options.unknown)
     with store.if_free(f"runs/{run_id}") as free:
         busy = busy or (None if free else "a process of this machine works on it")
         if busy is not None:
             plan.add(items, busy, run_id)
             return
-        run = read_catalogue(store, run_id, evaluated_checkpoints(store))
+        run = read_catalogue(store, run_id, _wanted_uses(store, usage, options))
         still = {item.key for item in garbage_of_run(run, abandoned=options.abandoned)}
         going = [item.checkpoint for item in items if item.checkpoint is not None and item.key in still]
         if going:

@@ -10,7 +10,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
 
-from bertpar.catalogue import read_catalogue
+from bertpar.catalogue import read_uses, read_whole_catalogue
 from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
 from bertpar.events import CheckpointRef, Failure, PredictJob, SnapshotRef
 from bertpar.observe import find_run, query
@@ -68,7 +68,7 @@ def _choose_checkpoint(store: Store, run_id: str, best: CheckpointRef | None, st
         if store.find(best.key) is None:
             raise NotFoundError(f"the best checkpoint of {run_id} is gone: {best.key} is not in store {store.root}")
         return best
-    catalogue = read_catalogue(store, run_id, {})
+    catalogue = read_whole_catalogue(store, run_id, read_uses(store))
     if step is None:
         steps = ", ".join(str(step) for step in catalogue.steps)
         choice = f"choose one of its checkpoints: --step N, of {steps}" if steps else "it has no checkpoint"

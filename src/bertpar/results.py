@@ -142,6 +142,16 @@ def lineage(store: Store, run_id: str) -> list[str]:
     return runs
 
 
+def unreused_runs_with_origin(store: Store) -> list[str]:
+    """Return the runs that go on, or went on, from the checkpoints of another one."""
+    keys = [key for key in store.keys("runs") if key.endswith("/origin")]
+    return sorted(key.removeprefix("runs/").removesuffix("/origin") for key in keys if not _is_reused(store, key))
+
+
+def _is_reused(store: Store, origin_key: str) -> bool:
+    return bool(store_meta(store, origin_key).get("reused", True))
+
+
 def known_runs(store: Store) -> Iterator[KnownRun]:
     """Return every run of which the store knows what it computes, those with a result first."""
     finished = set()

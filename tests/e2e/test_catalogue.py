@@ -12,7 +12,7 @@ from tests.unit.shelves import add_checkpoint, add_evaluation
 @pytest.fixture(scope="module")
 def sweep(user: User) -> str:
     """A finished sweep of two runs with checkpoints of steps 12 and 16 each."""
-    user.train("experiment=smoke", "lr=1e-3,3e-3", "checkpoint.every_n_steps=4")
+    user.train("experiment=smoke", "lr=1e-3,3e-3", "checkpoint.every_n_steps=4", "cache=off")
     return user.newest_sweep()
 
 

@@ -9,13 +9,15 @@ import pytest
 from bertpar import holds
 from bertpar.catalogue import (
     collected_steps,
-    evaluated_checkpoints,
     note_collected,
     read_catalogue,
+    read_uses,
+    read_whole_catalogue,
     runs_in,
     sweeps_in,
 )
 from bertpar.errors import NotFoundError
+from bertpar.results import record_origin
 from bertpar.store import Store
 from tests.unit.shelves import add_checkpoint, add_evaluation, write_weights
 
@@ -27,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def kept(store: Store, run_id: str = "s-1/0") -> dict[int, list[str]]:
-    run = read_catalogue(store, run_id, evaluated_checkpoints(store))
+    run = read_catalogue(store, run_id, read_uses(store))
     return {entry.checkpoint.step: list(entry.kept_because) for entry in run.entries}
 
 
@@ -98,7 +100,7 @@ def test_a_checkpoint_is_found_by_step_or_as_the_best_and_a_deleted_one_is_told(
     for step in (2, 4, 6):
         add_checkpoint(store, "s-1/0", step)
     newer = add_checkpoint(store, "s-1/0", 4, attempt=2)
-    run = read_catalogue(store, "s-1/0", {})
+    run = read_catalogue(store, "s-1/0", read_uses(store))
     assert run.find(4).key == newer
     with pytest.raises(NotFoundError, match=r"has no best checkpoint; there are: 2, 4, 6"):
         run.find(None)
@@ -108,7 +110,7 @@ def test_a_checkpoint_is_found_by_step_or_as_the_best_and_a_deleted_one_is_told(
         store.remove(entry.checkpoint.key)
     assert collected_steps(store, "s-1/0") == (2,)  # of step 4 another attempt's is left
     with pytest.raises(NotFoundError, match=r"step 2 any more: bertpar gc has deleted it; there are: 4, 6"):
-        read_catalogue(store, "s-1/0", {}).find(2)
+        read_catalogue(store, "s-1/0", read_uses(store)).find(2)
 
 
 def test_the_store_knows_its_sweeps_and_runs_in_their_order(store: Store) -> None:
@@ -117,3 +119,26 @@ def test_the_store_knows_its_sweeps_and_runs_in_their_order(store: Store) -> Non
     assert sweeps_in(store) == ["a-1", "b-1"]
     assert runs_in(store) == ["a-1/0", "b-1/9", "b-1/10"]
     assert runs_in(store, "b-1") == ["b-1/9", "b-1/10"]
+
+
+def test_what_an_unfinished_equal_run_goes_on_from_is_kept_until_it_has_finished(store: Store) -> None:
+    best, other = add_checkpoint(store, "s-1/0", 4, 0.9), add_checkpoint(store, "s-1/0", 8, 0.8)
+    add_evaluation(store, "s-1/0", best)
+    record_origin(store, "s-2/0", "s-1/0", reused=False)
+    record_origin(store, "s-3/0", "s-2/0", reused=False)
+    assert kept(store) == {4: ["best", "needed by s-2/0", "needed by s-3/0"], 8: ["needed by s-2/0", "needed by s-3/0"]}
+    add_evaluation(store, "s-2/0", other)
+    add_evaluation(store, "s-3/0", best)
+    assert kept(store) == {4: ["best", "best of s-3/0"], 8: ["best of s-2/0"]}
+
+
+def test_a_run_whose_result_was_there_has_the_checkpoints_of_its_origin(store: Store) -> None:
+    best = add_checkpoint(store, "s-1/0", 4, 0.9)
+    add_evaluation(store, "s-1/0", best)
+    record_origin(store, "s-2/0", "s-1/0", reused=True)
+    uses = read_uses(store)
+    assert read_catalogue(store, "s-2/0", uses).entries == ()
+    whole = read_whole_catalogue(store, "s-2/0", uses)
+    assert whole.is_finished
+    assert whole.find(None).key == best
+    assert kept(store) == {4: ["best"]}

@@ -14,6 +14,7 @@ import pytest
 from bertpar import holds
 from bertpar.catalogue import collected_steps
 from bertpar.collection import DAY_SECONDS, SHARED, Collection, CollectionOptions, collect, plan_collection
+from bertpar.results import record_origin
 from bertpar.store import Store
 from bertpar.store.local import unfinished
 from bertpar.usage import SweepUse, Usage
@@ -95,6 +96,16 @@ def test_what_an_unfinished_run_goes_on_from_stays_until_it_is_given_up(store: S
     assert "--abandoned" in planned.spared[0].why
     holds.pin(store, needed[0])
     assert keys(plan(store, abandoned=True)) == {old, needed[1]}
+
+
+def test_what_a_live_run_goes_on_from_stays_even_if_its_own_run_is_given_up(store: Store) -> None:
+    key = add_checkpoint(store, "s-1/0", 2)
+    record_origin(store, "s-2/0", "s-1/0", reused=False)
+    assert keys(plan(store, using(s2="live"), abandoned=True)) == set()
+    planned = plan(store, abandoned=True)
+    assert keys(planned) == {key}
+    assert carry_out(store, planned, lambda sweeps: using(s2="live"), abandoned=True).garbage == ()
+    assert keys(carry_out(store, planned, abandoned=True)) == {key}
 
 
 @pytest.mark.parametrize(

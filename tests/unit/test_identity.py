@@ -32,6 +32,7 @@ _WITHOUT_EFFECT_ON_RESULTS = {
     "errors",
     "events",
     "faults",
+    "holds",
     "hub",  # how the model is fetched, whose digest is in the key
     "identity",
     "jobs",

@@ -151,15 +151,15 @@ def _read(target: str, store_root: str | None, where: Where) -> tuple[Store, lis
 
     Of a sweep that Temporal does not know, the home's own store is asked.
     """
-    from bertpar.catalogue import evaluated_checkpoints, read_catalogue
+    from bertpar.catalogue import read_uses, read_whole_catalogue
 
     if store_root is not None:
         store = _store(store_root)
         run_ids = _runs_in_store(store, target)
     else:
         store, run_ids = _ask_temporal_first(target, where)
-    chosen = evaluated_checkpoints(store)
-    return store, [read_catalogue(store, run_id, chosen) for run_id in run_ids]
+    uses = read_uses(store)
+    return store, [read_whole_catalogue(store, run_id, uses) for run_id in run_ids]
 
 
 def _ask_temporal_first(target: str, where: Where) -> tuple[Store, list[str]]:

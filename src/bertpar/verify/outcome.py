@@ -113,7 +113,7 @@ def read_outcome(store: Store, tracking_uri: str, run_id: str, mlflow_runs: Sequ
         test_metrics=evaluated.metrics,
         predictions=evaluated.predictions,
         configuration={key: value for run in mlflow_runs for key, value in run.data.params.items()},
-        collected_steps=collected_steps(store, run_id),
+        collected_steps=tuple(sorted({step for run in runs for step in collected_steps(store, run)} - weights.keys())),
     )
 
 
