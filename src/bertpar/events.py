@@ -365,3 +365,13 @@ class CloseRunJob:
     status: Literal["FINISHED", "FAILED", "KILLED"]
     tags: dict[str, str]
     evaluation: EvaluationRecord | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportJob:
+    """Make the report of a sweep whose runs have all ended, and keep it with the sweep's own MLflow run."""
+
+    opening: OpenRunJob
+    """Of the sweep's own MLflow run; its identity is the sweep's id."""
+    status: Literal["completed", "failed", "cancelled"]
+    """How the sweep ends: it cannot say so itself yet."""

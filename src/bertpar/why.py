@@ -17,7 +17,7 @@ from temporalio.exceptions import TimeoutError
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, TrainJob, TrainResult
 from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
 from bertpar.observe import find_run
-from bertpar.states import RunStatus
+from bertpar.states import RunState, RunStatus
 from bertpar.workflows.failures import describe_failure
 from bertpar.workflows.records import training_id
 
@@ -104,6 +104,16 @@ async def explain_run(client: Client, run_id: str) -> RunRecord:
         RPCError: the server or the evaluation worker does not answer.
     """
     _, state = await find_run(client, run_id)
+    return await explain_state(client, state)
+
+
+async def explain_state(client: Client, state: RunState) -> RunRecord:
+    """Return what happened to a run of which the coordinator's knowledge is at hand.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
+    run_id = state.run.run_id
     return RunRecord(
         run_id=run_id,
         status=state.status,

@@ -11,7 +11,6 @@ from bertpar.compare import compare, conclusion, limits, read_sweep_results
 from bertpar.compare.comparison import Comparison
 from bertpar.errors import CorruptError, NotComparableError, NotFoundError
 from bertpar.evaluation.stored import PREDICTIONS_FILE, evaluation_key
-from bertpar.events import CheckpointRef
 from bertpar.states import RunState
 from bertpar.store import Store
 from tests.unit.stored_results import best_checkpoint, publish_evaluation, stored_run, sweep_of
@@ -164,12 +163,11 @@ def test_a_missing_evaluation_is_told(store: Store) -> None:
         compared(store, (run,))
 
 
-def test_results_that_another_run_made_are_found_by_their_checkpoint(store: Store) -> None:
+def test_a_reused_result_is_found_where_its_origin_has_it(store: Store) -> None:
     run = stored_run(store, "b/0", HALF, lr=0.1)
-    store.remove(evaluation_key("b/0", best_checkpoint("b/0")))
-    made: CheckpointRef = best_checkpoint("a/7")
-    publish_evaluation(store, "a/7", BETTER, checkpoint=made)
-    assert compared(store, (replace(run, best=made),)).winner.test.mean == 1.0
+    publish_evaluation(store, "a/7", BETTER)
+    reused = replace(run, reused=True, evaluation_key=evaluation_key("a/7", best_checkpoint("a/7")))
+    assert compared(store, (reused,)).winner.test.mean == 1.0
 
 
 def test_a_regression_is_compared_by_pearsons_r(store: Store) -> None:

@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "sk
         "import bertpar.api, bertpar.api.display, bertpar.api.html",
         "import bertpar.worker, bertpar.activities",
         "import bertpar.cli.verify, bertpar.verify.resume",
-        "import bertpar.cli.compare, bertpar.compare",
+        "import bertpar.cli.compare, bertpar.compare, bertpar.report",
         "from hydra.core.plugins import Plugins; Plugins.instance()",
     ],
 )

@@ -32,6 +32,7 @@ from bertpar.events import (
     OpenRunJob,
     PredictJob,
     PredictResult,
+    ReportJob,
     SnapshotJob,
     SnapshotRef,
     TrainJob,
@@ -113,7 +114,7 @@ async def nothing_is_there(job: ClaimJob) -> Claimed:
     return Claimed(run_key=f"key-{job.run_id}")
 
 
-async def mlflow_answers(job: OpenRunJob | CloseRunJob) -> None:
+async def mlflow_answers(job: OpenRunJob | CloseRunJob | ReportJob) -> None:
     pass
 
 
@@ -130,9 +131,11 @@ class Script:
     snapshot_jobs: list[SnapshotJob] = field(default_factory=list)
     open_run: Callable[[OpenRunJob], Awaitable[None]] = mlflow_answers
     close_run: Callable[[CloseRunJob], Awaitable[None]] = mlflow_answers
+    make_report: Callable[[ReportJob], Awaitable[None]] = mlflow_answers
     opened: list[str] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     close_jobs: list[CloseRunJob] = field(default_factory=list)
+    report_jobs: list[ReportJob] = field(default_factory=list)
     queues: dict[str, str] = field(default_factory=dict)
 
     def activities(self) -> dict[str, Callable[..., object]]:
@@ -172,11 +175,18 @@ class Script:
             self.closed[job.opening.identity] = job.status
             return MlflowRun(experiment_id="1", run_id=f"mlflow-{job.opening.identity}")
 
+        @activity.defn(name="make_report")
+        async def make_report(job: ReportJob) -> None:
+            self.queues["make_report"] = activity.info().task_queue
+            self.report_jobs.append(job)
+            await self.make_report(job)
+
         @activity.defn(name="predict")
         async def predict(job: PredictJob) -> PredictResult:
             return PredictResult(key=job.output_key, num_examples=1)
 
-        return {a.__name__: a for a in (train, evaluate, make_snapshot, claim_run, open_run, close_run, predict)}
+        own = (train, evaluate, make_snapshot, claim_run, open_run, close_run, make_report, predict)
+        return {a.__name__: a for a in own}
 
 
 @dataclass
@@ -238,7 +248,7 @@ async def running_sweep(
     )
     activities = script.activities()
     training = [activities.pop("train")]
-    tracking = [activities.pop("open_run"), activities.pop("close_run")]
+    tracking = [activities.pop(name) for name in ("open_run", "close_run", "make_report")]
     queue = sweep_options.eval_queue
     workflows = [] if workflows_elsewhere else WORKFLOWS
     make = partial(make_worker, num_slots=num_slots, grace=timedelta(0))

@@ -40,10 +40,13 @@ async def finished_sweep(
     seeds: Sequence[int] | None = None,
     first_row: int = 0,
     fails: int | None = None,
+    script: Script | None = None,
+    **options: object,
 ) -> AsyncIterator[Sweep]:
     """Yield a sweep that has ended, of one run for each of `outputs`, with learning rates .1, .2, ...
 
     The first is the best on validation. With `seeds` all have the same learning rate. The run `fails` fails.
+    `script` says how the other activities behave.
     """
 
     async def train(job: TrainJob) -> TrainResult:
@@ -57,8 +60,8 @@ async def finished_sweep(
         metrics = publish_evaluation(store, job.run_id, outputs[index], checkpoint=job.checkpoint, first_row=first_row)
         return EvaluateResult(key="e", digest="e", metrics=metrics)
 
-    script = Script(train=train, evaluate=evaluate)
-    async with running_sweep(client, script, store_root=store.root, max_attempts=1) as sweep:
+    script = replace(script or Script(), train=train, evaluate=evaluate)
+    async with running_sweep(client, script, store_root=store.root, max_attempts=1, **options) as sweep:
         await sweep.run(*(_ref(sweep, store, i, seeds[i] if seeds else None) for i in range(len(outputs))))
         yield sweep
 

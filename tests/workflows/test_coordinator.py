@@ -38,7 +38,8 @@ async def test_every_run_is_trained_and_evaluated_on_its_queue(client: Client) -
     assert [r.metrics["test/accuracy"] for r in status.runs] == [0.75, 0.75]
     training_queue, eval_queue = sweep.options.training_queue, sweep.options.eval_queue
     tracking = tracking_queue(eval_queue)
-    queues = {"train": training_queue, "evaluate": eval_queue, "open_run": tracking, "close_run": tracking}
+    queues = {"train": training_queue, "evaluate": eval_queue}
+    queues |= dict.fromkeys(("open_run", "close_run", "make_report"), tracking)
     assert script.queues == queues
     assert sorted(script.opened) == sorted([sweep.sweep_id, *(r.run.run_id for r in status.runs)])
     assert set(script.closed.values()) == {"FINISHED"}

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "resume": "bertpar.cli.sweeps:resume",
     "cancel": "bertpar.cli.sweeps:cancel",
     "compare": "bertpar.cli.compare:compare",
+    "report": "bertpar.cli.compare:report",
     "why": "bertpar.cli.why:why",
     "checkpoints": "bertpar.cli.catalogue:checkpoints",
     "pin": "bertpar.cli.catalogue:pin",

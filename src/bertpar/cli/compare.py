@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bertpar import paths
-from bertpar.cli.asking import json_option, print_json, sweeps_argument, temporal_options, with_sweeps
+from bertpar.cli.asking import (
+    json_option,
+    print_json,
+    sweep_argument,
+    sweeps_argument,
+    temporal_options,
+    with_sweep,
+    with_sweeps,
+)
+from bertpar.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from temporalio.client import Client
 
     from bertpar.compare import Comparison
 
@@ -36,6 +47,41 @@ def compare(sweeps: tuple[str, ...], as_json: bool, **where: str | None) -> None
     console.print(f"\n{conclusion(comparison)}", highlight=False, markup=False, soft_wrap=not console.is_terminal)
     for note in limits(comparison):
         console.print(f"- {note}", highlight=False, markup=False, style="dim", soft_wrap=not console.is_terminal)
+
+
+@click.command(short_help="Write a sweep's report, one HTML page.")
+@sweep_argument()
+@click.option("--out", type=click.Path(path_type=Path), help="Write it here. Default: SWEEP.html in this folder.")
+@temporal_options
+def report(sweep: str, out: Path | None, **where: str | None) -> None:
+    """Write the report of SWEEP, as it is now, as one HTML page that needs no other file.
+
+    The report of a sweep that has ended is also in MLflow: report.html, an artifact of the sweep's own run.
+    """
+    from bertpar.report import Contents, gather, render
+
+    if out is not None:
+        _check_writable(out)
+
+    async def collect(client: Client, sweep_id: str) -> Contents:
+        return await gather(client, sweep_id, paths.home().cache)
+
+    contents = with_sweep(where, sweep, collect)
+    file = out or Path(f"{contents.view.sweep.sweep_id}.html")
+    page = render(contents)
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {file} cannot be written: {error}. Name a file in a folder of yours") from error
+    click.echo(file)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse what cannot become the page, before the work is done."""
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; give a file in it: --out {out / 'report.html'}")
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"--out {out}: folder {out.resolve().parent} does not exist")
 
 
 def comparison_table(comparison: Comparison) -> RenderableType:

@@ -136,7 +136,7 @@ def configuration_of(spec: RunSpec) -> dict[str, Any]:
 def _read_evaluation(state: RunState, store: Store) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the report and the rows of predictions, sorted by id."""
     assert state.best is not None
-    bundle = find_evaluation(store, state.run.run_id, state.best)
+    bundle = find_evaluation(store, state)
     if bundle is None:
         store.check_there()
         raise CorruptError(

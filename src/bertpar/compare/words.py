@@ -38,12 +38,17 @@ def conclusion(comparison: Comparison) -> str:
 def _others(rows: tuple[Row, ...], winner: str) -> list[str]:
     if not rows:
         return []
+    if len(rows) == 1:
+        told = {"not separable": "is not separable from it either", "worse": "is worse"}.get(
+            rows[0].verdict, "is better on the test set, though not chosen on validation"
+        )
+        return [f"The third, {rows[0].configuration.name}, {told}."]
     worse = sum(row.verdict == "worse" for row in rows)
     better = [row.configuration.name for row in rows if row.verdict == "better"]
-    told = [f"Of the {counted(len(rows), 'other')}, {worse} {'is' if worse == 1 else 'are'} worse than {winner}."]
+    sentences = [f"Of the {len(rows)} others, {worse} {'is' if worse == 1 else 'are'} worse than {winner}."]
     if better:
-        told.append(f"Better on the test set, though not chosen on validation: {'; '.join(better)}.")
-    return told
+        sentences.append(f"Better on the test set, though not chosen on validation: {'; '.join(better)}.")
+    return sentences
 
 
 def limits(comparison: Comparison) -> list[str]:

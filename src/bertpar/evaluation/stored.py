@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bertpar.events import CheckpointRef
+from bertpar.states import RunState
 from bertpar.store import Bundle, Store
 
 REPORT_FILE = "report.json"
@@ -15,13 +16,8 @@ def evaluation_key(run_id: str, checkpoint: CheckpointRef) -> str:
     return f"runs/{run_id}/evaluation/{checkpoint.digest[:16]}"
 
 
-def find_evaluation(store: Store, run_id: str, checkpoint: CheckpointRef) -> Bundle | None:
-    """Return the evaluation of a run's checkpoint; None where there is none.
-
-    It lies under the run itself, or under the run that made the checkpoint, where another took its results over.
-    """
-    maker = checkpoint.key.removeprefix("runs/").partition("/checkpoints/")[0]
-    for owner in dict.fromkeys((run_id, maker)):
-        if (bundle := store.find(evaluation_key(owner, checkpoint))) is not None:
-            return bundle
-    return None
+def find_evaluation(store: Store, state: RunState) -> Bundle | None:
+    """Return the evaluation of a completed run, its own or that of the run whose result it shows; None if there is none."""
+    assert state.best is not None
+    key = state.evaluation_key or evaluation_key(state.run.run_id, state.best)
+    return store.find(key)

@@ -10,7 +10,7 @@ from bertpar.tracking.connection import (
     initialise_local_database,
 )
 from bertpar.tracking.links import compare_url, experiment_url, run_url, sweep_url
-from bertpar.tracking.rows import EXAMPLES_PER_SECOND, RowLog, log_artifacts, log_missing_rows, log_rows
+from bertpar.tracking.rows import EXAMPLES_PER_SECOND, RowLog, log_artifacts, log_missing_rows, log_page, log_rows
 from bertpar.tracking.runs import close_run, find_opened, open_run
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "initialise_local_database",
     "log_artifacts",
     "log_missing_rows",
+    "log_page",
     "log_rows",
     "open_run",
     "resolve_uri",

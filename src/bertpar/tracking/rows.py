@@ -118,3 +118,13 @@ def log_artifacts(uri: str, run_id: str, files: Sequence[Path], artifact_path: s
     with mlflow_client(uri) as client:
         for file in files:
             client.log_artifact(run_id, str(file), artifact_path)
+
+
+def log_page(uri: str, run_id: str, name: str, html: str) -> None:
+    """Keep a page as the artifact `name` of the run; one of the same name is replaced.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or refuses.
+    """
+    with mlflow_client(uri) as client:
+        client.log_text(run_id, html, name)

@@ -24,18 +24,20 @@ with workflow.unsafe.imports_passed_through():
         OpenRunJob,
         PredictJob,
         PredictResult,
+        ReportJob,
         SnapshotJob,
         SnapshotRef,
         TrainJob,
         TrainResult,
     )
     from bertpar.states import SweepOptions, tracking_queue
-    from bertpar.workflows.failures import ONCE, PATIENT, describe_failure
+    from bertpar.workflows.failures import ONCE, PATIENT, SOMETIMES, describe_failure
 
 T = TypeVar("T")
 
 _LONGEST_JOB = timedelta(days=7)
 _LONGEST_ATTEMPT = timedelta(days=365)
+_LONGEST_REPORT = timedelta(minutes=10)
 _MAX_REBUILDS = 3
 """Of one snapshot, for one piece of work: damage again and again is no accident."""
 
@@ -70,6 +72,17 @@ async def close_run(job: CloseRunJob, options: SweepOptions) -> MlflowRun:
         summary=f"{job.opening.name} {job.status}",
     )
     return run
+
+
+async def make_report(job: ReportJob, options: SweepOptions) -> None:
+    """Have a sweep's report made and logged, on the tracking queue; a few tries, for the sweep waits for its end."""
+    await workflow.execute_activity(
+        "make_report",
+        job,
+        task_queue=tracking_queue(options.eval_queue),
+        **{**_TRACKING_CALL, "start_to_close_timeout": _LONGEST_REPORT, "retry_policy": SOMETIMES},
+        summary=f"report, {job.status}",
+    )
 
 
 async def make_snapshot(job: SnapshotJob, heartbeat_timeout_seconds: float) -> SnapshotRef:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +29,9 @@ PATIENT = RetryPolicy(
     maximum_attempts=0,
 )
 """Until it succeeds or fails for good, which the activity itself decides (activities/_job.py)."""
+
+SOMETIMES = replace(PATIENT, maximum_attempts=6)
+"""For what is worth half a minute of outages and a lost worker or two, and no more."""
 
 ONCE = RetryPolicy(maximum_attempts=1)
 """For training, whose attempts are numbered by the workflow."""

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import MlflowRun
+    from bertpar.events import MlflowRun, ReportJob
     from bertpar.states import RunState, SweepOptions
     from bertpar.workflows import calls
     from bertpar.workflows.failures import describe_failure
     from bertpar.workflows.records import closing_of_sweep, opening_of_sweep
+
+_WITH_REPORT: Final = "sweep-report"
+"""Marks the histories of sweeps that make a report: those that began under an older version end as they began."""
+
+_OUTCOMES: Final[dict[Literal["FINISHED", "FAILED", "KILLED"], Literal["completed", "failed", "cancelled"]]] = {
+    "FINISHED": "completed",
+    "FAILED": "failed",
+    "KILLED": "cancelled",
+}
 
 
 class ParentRun:
@@ -38,12 +47,21 @@ class ParentRun:
         except ActivityError as error:  # told again, and by every run, when they are closed
             workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
 
+    async def _report(self, status: Literal["completed", "failed", "cancelled"]) -> None:
+        """Have the sweep's report made; one that cannot be made is made up for by `bertpar report`, at any time."""
+        try:
+            await calls.make_report(ReportJob(opening=self._job, status=status), self._options)
+        except ActivityError as error:
+            workflow.logger.error("the sweep has no report in MLflow: %s", describe_failure(error).message)
+
     async def close(self, status: Literal["FINISHED", "FAILED", "KILLED"], runs: Iterable[RunState]) -> None:
         """Bring it to its end; one that was never opened, because no run ever began, stays away."""
         if self.mlflow_run is None and self._opening is None:
             return
         if self._opening is not None:
             self._opening.cancel()  # closing does what is missing
+        if workflow.patched(_WITH_REPORT):
+            await self._report(_OUTCOMES[status])
         try:
             self.mlflow_run = await calls.close_run(closing_of_sweep(self._job, status, runs), self._options)
         except ActivityError as error:  # MLflow refuses for good, which the runs have told: their results stand
