@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from bertpar import cli
 from bertpar.codec import publish_spec
-from bertpar.evaluation.stored import PREDICTIONS_FILE
+from bertpar.evaluation.stored import PREDICTIONS_FILE, evaluation_key
 from bertpar.events import EvaluateJob, EvaluateResult, TrainJob, TrainResult
 from bertpar.states import RunRef
 from bertpar.store import Store
@@ -58,7 +58,7 @@ async def finished_sweep(
     async def evaluate(job: EvaluateJob) -> EvaluateResult:
         index = int(job.run_id.rpartition("/")[2])
         metrics = publish_evaluation(store, job.run_id, outputs[index], checkpoint=job.checkpoint, first_row=first_row)
-        return EvaluateResult(key="e", digest="e", metrics=metrics)
+        return EvaluateResult(key=evaluation_key(job.run_id, job.checkpoint), digest="e", metrics=metrics)
 
     script = replace(script or Script(), train=train, evaluate=evaluate)
     async with running_sweep(client, script, store_root=store.root, max_attempts=1, **options) as sweep:

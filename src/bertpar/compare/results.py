@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from bertpar.codec import fetch_spec
 from bertpar.errors import CorruptError
-from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE, find_evaluation
+from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE, evaluation_key
 from bertpar.spec import RunSpec, Task, digest_json, flatten
 from bertpar.states import RunRef, RunState, SweepStatus
-from bertpar.store import Store
+from bertpar.store import Bundle, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,12 @@ def _read_run(state: RunState, sweep: SweepStatus, store: Store, known: dict[str
 def configuration_of(spec: RunSpec) -> dict[str, Any]:
     """Return what a specification says apart from the seed, flat."""
     return flatten({key: value for key, value in asdict(spec).items() if key not in ("config", "seed", "version")})
+
+
+def find_evaluation(store: Store, state: RunState) -> Bundle | None:
+    """Return the evaluation of a completed run, its own or the one that it reuses; None if there is none."""
+    assert state.best is not None
+    return store.find(state.evaluation_key or evaluation_key(state.run.run_id, state.best))
 
 
 def _read_evaluation(state: RunState, store: Store) -> tuple[dict[str, Any], list[dict[str, Any]]]:
