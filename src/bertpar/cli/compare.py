@@ -52,8 +52,9 @@ def compare(sweeps: tuple[str, ...], as_json: bool, **where: str | None) -> None
 @click.command(short_help="Write a sweep's report, one HTML page.")
 @sweep_argument()
 @click.option("--out", type=click.Path(path_type=Path), help="Write it here. Default: SWEEP.html in this folder.")
+@json_option
 @temporal_options
-def report(sweep: str, out: Path | None, **where: str | None) -> None:
+def report(sweep: str, out: Path | None, as_json: bool, **where: str | None) -> None:
     """Write the report of SWEEP, as it is now, as one HTML page that needs no other file.
 
     The report of a sweep that has ended is also in MLflow: report.html, an artifact of the sweep's own run.
@@ -73,7 +74,10 @@ def report(sweep: str, out: Path | None, **where: str | None) -> None:
         file.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--out {file} cannot be written: {error}. Name a file in a folder of yours") from error
-    click.echo(file)
+    if as_json:
+        print_json({"sweep_id": contents.view.sweep.sweep_id, "status": contents.status, "file": str(file.resolve())})
+    else:
+        click.echo(file)
 
 
 def _check_writable(out: Path) -> None:
