@@ -70,6 +70,12 @@ class NotComparableError(BertparError):
     exit_code = 2
 
 
+class RefusedError(BertparError):
+    """The sweep or run is in a state in which it does not take the command."""
+
+    exit_code = 2
+
+
 class NotANumberError(BertparError):
     """The training loss became NaN or infinite; `resume.nan_lr_factor` allows one more try at a lower rate."""
 
@@ -161,7 +167,7 @@ class WorkerLostError(BertparError):
 
 
 class PreemptedError(BertparError):
-    """The worker is shutting down and gave the job back."""
+    """The job was given back in order: its worker shuts down, or the run is to leave its slot."""
 
     action = Action.AGAIN
 

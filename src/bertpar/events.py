@@ -13,6 +13,9 @@ from bertpar.spec import CacheMode, Task, TrackingSpec
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
 
+ATTEMPT_STARTED = "attempt_started"
+"""Signal of CoordinatorWorkflow: an attempt at a run's training has a slot. Carries AttemptStarted."""
+
 TICK = "tick"
 """Event by which a job process says that it lives, whatever it does, every TICK_SECONDS."""
 
@@ -92,6 +95,15 @@ class Code:
     """Of the source that job processes run (code.job_code_digest)."""
     versions: dict[str, str]
     """Of the libraries that compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStarted:
+    """The payload of `attempt_started`, sent before the attempt does anything."""
+
+    run: int
+    """Its index in the sweep."""
+    attempt: int
 
 
 # --- what a job process reports ---------------------------------------------------------------------------

@@ -184,7 +184,8 @@ class Session:
 
     def _job_returns(self, view: SweepView, indices: set[int], configs: Sequence[DictConfig]) -> list[JobReturn]:
         states = [run.state for run in view.runs if run.state.run.index in indices]
-        self.failed |= any(state.status != "completed" for state in states)
+        self.failed |= view.sweep.status == "cancelled"
+        self.failed |= any(state.status != "completed" and not state.cancelled_by_user for state in states)
         return [self._job_return(config, state) for config, state in zip(configs, states, strict=True)]
 
     def _job_return(self, config: DictConfig, state: RunState | None) -> JobReturn:

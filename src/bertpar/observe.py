@@ -16,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.errors import NotFoundError, WorkflowStuckError
 from bertpar.events import CheckpointRef, Failure, Progress
-from bertpar.states import Attempt, RunState, SweepStatus, TrainingStatus
+from bertpar.states import Attempt, Order, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.records import run_name, training_id
 from bertpar.workflows.training import TrainingWorkflow
@@ -32,6 +32,8 @@ _ENDED_BY_OTHERS = (
 _NO_SUCH_QUESTION = "expected but not found"
 """How the SDK's worker refuses a query that its workflow does not define."""
 
+_WHILE_LEAVING: dict[Order, str] = {"pause": "pausing", "yield": "yielding", "cancel": "cancelling"}
+
 _RUNS_AT_ONCE = 16
 """Questions in flight: a sweep of hundreds must not flood the server."""
 
@@ -42,7 +44,7 @@ class RunView:
 
     state: RunState
     status: str
-    """As RunState.status, and `waiting` for a training whose attempt has no slot yet."""
+    """As RunState.status; `waiting` for a training without a slot; `pausing`, `yielding`, `cancelling` until it has."""
     attempts: tuple[Attempt, ...] = ()
     progress: Progress | None = None
     silent_seconds: float | None = None
@@ -65,6 +67,8 @@ class RunView:
             "index": state.run.index,
             "overrides": list(state.run.overrides),
             "status": self.status,
+            "priority": state.priority,
+            "cancelled_by_user": state.cancelled_by_user,
             "waiting": self.waiting,
             "attempt": state.attempt,
             "step": state.step,
@@ -119,7 +123,7 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
         # Of a training that did not come to its end the coordinator knows only that.
         unfinished = state.status in ("failed", "cancelled") and state.best is None
         if state.status != "training" and not unfinished:
-            return RunView(state=state, status=state.status)
+            return RunView(state=state, status=_WHILE_LEAVING[state.order] if state.order else state.status)
         async with gate:
             if unfinished:
                 return await _look_back(client, state)
@@ -228,9 +232,10 @@ async def _observe_training(client: Client, state: RunState, heartbeat_timeout_s
     started = any(a.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for a in pending)
     payloads = [p for a in pending for p in a.heartbeat_details.payloads]
     progress = _progress_of(payloads[0].data) if payloads else None
+    status = "training" if started or not pending else "waiting"
     return RunView(
         state=_with_training(state, known, progress),
-        status="training" if started or not pending else "waiting",
+        status=_WHILE_LEAVING[state.order] if state.order else status,
         attempts=known.attempts,
         progress=progress,
         silent_seconds=unusual_silence(_silence_seconds(pending), heartbeat_timeout_seconds) if started else None,
@@ -257,14 +262,15 @@ def _progress_of(data: bytes) -> Progress | None:
 
 def _with_training(state: RunState, known: TrainingStatus, progress: Progress | None) -> RunState:
     latest = known.latest_checkpoint
+    step = max(progress.step if progress else 0, latest.step if latest else 0)  # one that starts has done none yet
     return replace(
         state,
         mlflow_run_id=known.mlflow_run_id,
-        attempt=len(known.attempts),
-        num_checkpoints=known.num_checkpoints,
-        step=max(progress.step if progress else 0, latest.step if latest else 0),  # one that starts has done none yet
-        total_steps=progress.total_steps if progress else 0,
-        metrics=progress.metrics if progress else {},
+        attempt=known.attempts[-1].number if known.attempts else state.attempt,
+        num_checkpoints=max(known.num_checkpoints, state.num_checkpoints),
+        step=max(step, state.step),
+        total_steps=progress.total_steps if progress else state.total_steps,
+        metrics=progress.metrics if progress else state.metrics,
         failure=_last_cause(known),
     )
 

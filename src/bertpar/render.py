@@ -22,6 +22,7 @@ _STYLES = {
     "cancelled": "yellow",
     "training": "cyan",
     "evaluating": "blue",
+    "paused": "yellow",
 }
 _MAX_LIVE_ROWS = 30
 
@@ -81,7 +82,10 @@ def _index(run: RunView) -> str:
 
 
 def _status(run: RunView) -> Text:
-    return Text(_shown_status(run), style=_STYLES.get(run.state.status, "dim"))
+    state = run.state
+    by_user = " by a user" if state.status == "cancelled" and state.cancelled_by_user else ""
+    urgent = ", urgent" if state.priority == "high" and state.status not in TERMINAL else ""
+    return Text(_shown_status(run) + by_user + urgent, style=_STYLES.get(state.status, "dim"))
 
 
 def _shown_status(run: RunView) -> str:
@@ -187,7 +191,7 @@ class PlainLog:
             return
         if state.origin is not None and not state.reused and state.status not in ("queued", "preparing"):
             yield "origin", f"goes on from a checkpoint of {state.origin}, which computes the same", None
-        if state.status in ("training", "evaluating", "cancelled"):
+        if state.status in ("training", "evaluating", "cancelled", "paused"):
             yield f"{run.status} {state.attempt}", f"{run.status}{_which_attempt(run)}", None
         if run.waiting:
             yield f"waiting {state.attempt} {run.waiting}", f"waits for {run.waiting}", None

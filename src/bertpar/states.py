@@ -8,12 +8,20 @@ from typing import Literal
 from bertpar.events import CheckpointRef, Claimed, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
 from bertpar.spec import CacheMode, ResumeSpec, TrackingSpec
 
-RunStatus = Literal["queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled"]
-"""`reporting`: everything is computed, and MLflow is being told."""
+RunStatus = Literal[
+    "queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled", "paused"
+]
+"""`reporting`: everything is computed, and MLflow is being told. `paused`: without a slot until it is resumed."""
 
 IN_FLIGHT: frozenset[RunStatus] = frozenset({"preparing", "training", "evaluating", "reporting"})
 
 TERMINAL: frozenset[RunStatus] = frozenset({"completed", "failed", "cancelled"})
+
+Priority = Literal["normal", "high"]
+"""`high`: an urgent run, which takes the next free slot."""
+
+Order = Literal["pause", "yield", "cancel"]
+"""Why a run in flight is to leave its slot, and thereby what becomes of it then: paused, queued or cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +86,26 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adjustments:
+    """What failures have changed about a run's training, for all attempts that follow."""
+
+    batch_divisor: int = 1
+    """Into how many parts each micro-batch is cut."""
+    lr_scale: float = 1.0
+    """What every learning rate is multiplied by."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingInput:
     run: RunRef
     options: SweepOptions
     snapshot: SnapshotRef
     sweep_id: str
-    attempts: tuple[Attempt, ...] = ()
-    """Those of an earlier execution, whose best checkpoint was found damaged afterwards."""
     claimed: Claimed | None = None
     """What equal runs have done of it."""
+    num_earlier_attempts: int = 0
+    """Numbers that earlier executions have used: displaced ones, say, or one whose best checkpoint was then damaged."""
+    adjustments: Adjustments = Adjustments()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +123,22 @@ class TrainingStatus:
 class TrainingOutput:
     result: TrainResult
     attempts: tuple[Attempt, ...]
+    """Those of this execution."""
     num_checkpoints: int
     mlflow_run_id: str | None
     """None where MLflow has not answered yet."""
+    adjustments: Adjustments = Adjustments()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLeft:
+    """Output of a training that was told to leave its slot: another execution goes on from its newest checkpoint."""
+
+    step: int
+    """That of the newest checkpoint; 0 where there is none."""
+    num_checkpoints: int
+    mlflow_run_id: str | None
+    adjustments: Adjustments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +187,14 @@ class RunState:
     """Wall time of training that equal runs had done."""
     evaluation_key: str | None = None
     """Store folder of the evaluation; another run's where the result is reused."""
+    priority: Priority = "normal"
+    order: Order | None = None
+    """What it was told and has not done yet."""
+    has_slot: bool = False
+    """An attempt at its training has begun; before that it waits for a worker."""
+    cancelled_by_user: bool = False
+    """By itself, not with its sweep."""
+    adjustments: Adjustments = Adjustments()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,3 +237,32 @@ class SweepStatus:
     options: SweepOptions
     paused: str | None = None
     """Why no further run is started; None where runs are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What a user asks of a sweep that runs."""
+
+    kind: Literal["pause", "resume", "cancel", "drop", "priority", "retry", "set"]
+    run: int | None = None
+    """The index of the run that is meant; None for the whole sweep."""
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """drop: the runs whose overridden values are all among these."""
+    priority: Priority = "normal"
+    preempt: bool = False
+    """priority: have the least advanced training that runs yield its slot."""
+    least_advanced: tuple[int, ...] = ()
+    """priority: the trainings that run, least advanced first, as the client sees them: only heartbeats tell."""
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steered:
+    """What a command has changed."""
+
+    runs: tuple[int, ...]
+    """The runs that it concerns."""
+    done: tuple[int, ...] = ()
+    """drop: runs that match too, but are done and stay."""
+    yields: int | None = None
+    """priority: the run that yields its slot."""

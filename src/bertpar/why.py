@@ -123,6 +123,9 @@ async def explain_state(client: Client, state: RunState) -> RunRecord:
     )
 
 
+_ASKED_TO_END = "activity_task_cancel_requested_event_attributes"
+"""Says nothing yet: how the activity took it comes later."""
+
 _ENDED_BY_OTHERS = {
     "workflow_execution_terminated_event_attributes": Failure(
         error_type="Terminated", message="the training workflow was terminated"
@@ -156,6 +159,8 @@ def _read_training(history: History, attempts: dict[int, TrainingAttempt]) -> No
     """Numbers of attempts, by the event that scheduled them."""
     for event in history:
         kind, what = event_content(event)
+        if kind == _ASKED_TO_END:
+            continue
         if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "train":
             job = decoded(what.input.payloads[0], TrainJob)
             scheduled[event.event_id] = job.attempt
@@ -243,6 +248,8 @@ def evaluation_tries(
         scheduled = 0
         for event in history:
             kind, what = event_content(event)
+            if kind == _ASKED_TO_END:
+                continue
             if kind == "activity_task_scheduled_event_attributes" and what.activity_type.name == "evaluate":
                 scheduled = event.event_id
                 num_before = tries.num_tries if tries else 0

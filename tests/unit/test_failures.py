@@ -8,6 +8,7 @@ import pytest
 
 from bertpar.errors import ERRORS, Action
 from bertpar.events import Failure
+from bertpar.states import Adjustments
 from bertpar.workflows.failures import RetryBudget, last_frame
 
 NOW = timedelta(0)
@@ -20,7 +21,7 @@ def failure(error_type: str, step: int | None = None) -> Failure:
 def delays(
     error_type: str, number: int, *, progressed: bool = False, nan_lr_factor: float | None = None
 ) -> list[timedelta | None]:
-    budget = RetryBudget(5, nan_lr_factor)
+    budget = RetryBudget(5, nan_lr_factor, Adjustments())
     return [budget.delay_after(failure(error_type), progressed=progressed) for _ in range(number)]
 
 
@@ -57,19 +58,19 @@ def test_an_unknown_error_is_worth_another_try() -> None:
 
 
 def test_out_of_memory_halves_the_micro_batch_and_is_final_the_second_time_at_the_same_step() -> None:
-    budget = RetryBudget(5, None)
-    assert budget.batch_divisor == 1
+    budget = RetryBudget(5, None, Adjustments())
+    assert budget.adjustments.batch_divisor == 1
     assert budget.delay_after(failure("OutOfMemoryError", step=7), progressed=False) == NOW
-    assert budget.batch_divisor == 2
+    assert budget.adjustments.batch_divisor == 2
     assert budget.delay_after(failure("OutOfMemoryError", step=9), progressed=True) == NOW
-    assert budget.batch_divisor == 4
+    assert budget.adjustments.batch_divisor == 4
     assert budget.delay_after(failure("OutOfMemoryError", step=7), progressed=False) is None
 
 
 def test_a_nan_loss_is_tried_once_more_at_a_lower_rate_where_that_is_allowed() -> None:
-    budget = RetryBudget(5, 0.5)
+    budget = RetryBudget(5, 0.5, Adjustments())
     assert budget.delay_after(failure("NotANumberError"), progressed=True) == NOW
-    assert budget.lr_scale == 0.5
+    assert budget.adjustments.lr_scale == 0.5
     assert budget.delay_after(failure("NotANumberError"), progressed=True) is None
 
 

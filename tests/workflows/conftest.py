@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from bertpar.activities.train import tell_start
 from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
@@ -142,6 +143,7 @@ class Script:
         @activity.defn(name="train")
         async def train(job: TrainJob) -> TrainResult:
             self.queues["train"] = activity.info().task_queue
+            await tell_start(job)
             self.train_jobs.append(job)
             return await self.train(job)
 

@@ -25,7 +25,7 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
-from bertpar.states import InferenceInput, RunBatch
+from bertpar.states import Command, InferenceInput, RunBatch
 from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
 from tests.workflows.conftest import (
     SNAPSHOT,
@@ -50,6 +50,7 @@ async def main() -> None:
         await _record_mixed(server.client)
         await _record_cancelled(server.client)
         await _record_lost(server.client)
+        await _record_paused(server.client)
 
 
 async def _record_mixed(client: Client) -> None:
@@ -133,6 +134,40 @@ async def _record_lost(client: Client) -> None:
         await sweep.run(sweep.ref(0))
         await _save(client, f"{sweep.sweep_id}/0/train", "training-lost")
         await _save(client, f"{sweep.sweep_id}/0/eval", "evaluation-retried")
+
+
+async def _record_paused(client: Client) -> None:
+    """A sweep of two, of which one run is paused at step 5, resumed, and completes."""
+    is_paused = asyncio.Event()
+
+    async def train(job: TrainJob) -> TrainResult:
+        if job.run_id.endswith("/1"):
+            await is_paused.wait()
+            return await train_at_once(job)
+        try:
+            while job.attempt == 1:
+                activity.heartbeat()
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            await save(job, checkpoint(job, 5))
+            raise ApplicationError("asked to stop", None, 6, type="PreemptedError") from None
+        return await train_at_once(job)
+
+    script = Script(train=train)
+    async with running_sweep(client, script, heartbeat_timeout_seconds=60.0) as sweep:
+        handle = await sweep.start()
+        runs = (sweep.ref(0), sweep.ref(1))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+        await until(lambda: len(script.train_jobs) == 2)
+        await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="pause", run=0))
+        async with asyncio.timeout(20):
+            while (await handle.query(CoordinatorWorkflow.status)).runs[0].status != "paused":
+                await asyncio.sleep(0.05)
+        await _save(client, f"{sweep.sweep_id}/0/train", "training-left")
+        is_paused.set()
+        await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="resume", run=0))
+        await handle.result()
+        await _save(client, sweep.sweep_id, "coordinator-paused")
 
 
 def _any_train_job(sweep_id: str) -> dict[str, object]:

@@ -88,6 +88,7 @@ async def test_a_sweep_whose_workflow_cannot_answer_is_told_as_that_and_followed
         handle = await sweep.start()
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
         await until(lambda: len(sweep.script.train_jobs) == 1)
+        await handle.query(CoordinatorWorkflow.status)  # it has taken in all events: no task of its own waits
     address = client.service_client.config.target_host
     patient = PatientClient(client, temporal_spec(address), Home(tmp_path))
     changed = make_worker(

@@ -35,9 +35,11 @@ def test_every_kind_of_history_is_recorded() -> None:
     assert {p.stem for p in RECORDED} >= {
         "coordinator-one_failed",
         "coordinator-cancelled",
+        "coordinator-paused",
         "training-resumed",
         "training-failed",
         "training-lost",
+        "training-left",
         "evaluation",
         "evaluation-retried",
         "inference",

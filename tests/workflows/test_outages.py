@@ -19,7 +19,7 @@ from bertpar.events import (
     TrainResult,
 )
 from bertpar.spec import ResumeSpec
-from bertpar.states import RunBatch, RunState, SweepStatus
+from bertpar.states import Command, RunBatch, RunState, SweepStatus
 from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow
 from tests.workflows.conftest import (
     Script,
@@ -189,7 +189,7 @@ async def test_a_sweep_that_is_resumed_tries_its_data_again(client: Client) -> N
             while (await handle.query(CoordinatorWorkflow.status)).paused is None:
                 await asyncio.sleep(0.05)
         mended.set()
-        await handle.execute_update(CoordinatorWorkflow.resume)
+        await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="resume"))
         await handle.result()
         status = await handle.query(CoordinatorWorkflow.status)
     assert [run.status for run in status.runs] == ["failed"] * 3 + ["completed"] * 2
@@ -206,7 +206,7 @@ async def test_a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resum
         assert status.paused is not None
         assert "KeyError" in status.paused
         assert len(script.train_jobs) == 3
-        await handle.execute_update(CoordinatorWorkflow.resume)
+        await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="resume"))
         summary = await handle.result()
         status = await handle.query(CoordinatorWorkflow.status)
     assert (summary.status, status.paused) == ("failed", None)

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from bertpar.codec import from_json
-from bertpar.errors import Action, BertparError, PreemptedError, action_on, failure_of
+from bertpar.errors import Action, BertparError, PreemptedError, ProcessDiedError, action_on, failure_of
 from bertpar.events import TICK, TICK_SECONDS, Failure
 from bertpar.paths import home
 from bertpar.process import LONGEST_START_SECONDS, EventHandler, JobFailed, JobStarter, run_job
@@ -26,6 +26,8 @@ from bertpar.stack.settings import visible_gpus
 T = TypeVar("T")
 
 _LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
+_LONGEST_LEAVING_SECONDS = 60.0
+"""For a training that is told to leave: until the end of its step, its validation's batch, and a checkpoint."""
 _MAX_FAILURES = 10
 """Of one activity, where nothing says that trying again will help. Outages and lost workers are none."""
 _COUNT = "failures"
@@ -133,16 +135,53 @@ def _preempted_or(failure: Failure | None) -> ApplicationError:
 
 
 async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler) -> T:
-    result = await run_job(
-        job_starter(),
-        kind,
-        job,
-        on_event,
-        log_file=_log_file(kind),
-        # training makes a checkpoint and leaves; the others have nothing to hand over, and may end within the grace
-        stop_asked=activity.wait_for_worker_shutdown if kind == "train" else None,
-    )
+    log_file = _log_file(kind)
+    if kind == "train":  # makes a checkpoint and leaves
+        leaving = asyncio.Event()
+        stop_asked = partial(_shutdown_or, leaving)
+        running = asyncio.create_task(
+            run_job(job_starter(), kind, job, on_event, log_file=log_file, stop_asked=stop_asked)
+        )
+        result = await _result_or_leave(running, leaving)
+    else:  # has nothing to hand over, and may end within the grace
+        result = await run_job(job_starter(), kind, job, on_event, log_file=log_file)
     return from_json(result_type, json.dumps(result))
+
+
+async def _result_or_leave(running: asyncio.Task[Any], leaving: asyncio.Event) -> Any:
+    """Return what `running` returns; when cancelled, give it time to leave in order, and then stop it.
+
+    Raises:
+        PreemptedError: it was told to leave and could not say how far it was.
+    """
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if activity.is_worker_shutdown():  # it was told so a grace ago
+            await _stop(running)
+            raise
+    leaving.set()
+    try:
+        return await asyncio.wait_for(running, _LONGEST_LEAVING_SECONDS)
+    except (TimeoutError, ProcessDiedError) as error:
+        raise PreemptedError(
+            "asked to stop; ended without a checkpoint of its own, and goes on from the one before"
+        ) from error
+
+
+async def _stop(running: asyncio.Task[Any]) -> None:
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def _shutdown_or(leaving: asyncio.Event) -> None:
+    """Return when the worker shuts down or `leaving` is set."""
+    waiting = [asyncio.create_task(activity.wait_for_worker_shutdown()), asyncio.create_task(leaving.wait())]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def _beat(pulse: _Pulse) -> None:

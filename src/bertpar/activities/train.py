@@ -13,7 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from bertpar import faults
 from bertpar.activities._job import run_with_heartbeats
 from bertpar.codec import from_json
-from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, TrainJob, TrainResult
+from bertpar.events import ATTEMPT_STARTED, CHECKPOINT_SAVED, AttemptStarted, CheckpointSaved, TrainJob, TrainResult
 
 _PASSING = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
 """How an outage looks like: worth waiting for."""
@@ -21,26 +21,37 @@ _PASSING = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatu
 
 @activity.defn
 async def train(job: TrainJob) -> TrainResult:
-    """Train in a process of its own; each durable checkpoint is signalled to the workflow in its order."""
+    """Train in a process of its own; each durable checkpoint is signalled to the workflow in its order.
+
+    When cancelled, the process is asked to leave in order.
+    """
     workflow_id = activity.info().workflow_id
     assert workflow_id is not None
     workflow = activity.client().get_workflow_handle(workflow_id)
 
     async def on_event(kind: str, value: Any) -> None:
         if kind == "checkpoint":
-            await _signal_patiently(workflow, from_json(CheckpointSaved, json.dumps(value)))
+            await _signal_patiently(workflow, CHECKPOINT_SAVED, from_json(CheckpointSaved, json.dumps(value)))
             faults.reach("checkpoint.signalled")
 
+    await tell_start(job)
     return await run_with_heartbeats("train", job, TrainResult, on_event)
 
 
-async def _signal_patiently(workflow: WorkflowHandle[Any, Any], saved: CheckpointSaved) -> None:
+async def tell_start(job: TrainJob) -> None:
+    """Tell the sweep that the attempt has a slot, before anything is done under its number."""
+    sweep_id, _, index = job.run_id.rpartition("/")
+    sweep = activity.client().get_workflow_handle(sweep_id)
+    await _signal_patiently(sweep, ATTEMPT_STARTED, AttemptStarted(run=int(index), attempt=job.attempt))
+
+
+async def _signal_patiently(workflow: WorkflowHandle[Any, Any], name: str, payload: Any) -> None:
     """Signal through an outage of Temporal: training goes on meanwhile, its events wait in the pipe."""
     while True:
         try:
-            return await workflow.signal(CHECKPOINT_SAVED, saved)
+            return await workflow.signal(name, payload)
         except RPCError as error:
             if error.status not in _PASSING:
                 raise
-            activity.logger.warning("checkpoint of step %s waits for Temporal: %s", saved.checkpoint.step, error)
+            activity.logger.warning("%s waits for Temporal: %s", payload, error)
             await asyncio.sleep(1.0)

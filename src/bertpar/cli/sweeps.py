@@ -24,7 +24,7 @@ from bertpar.cli.asking import (
     with_sweep,
 )
 from bertpar.cli.stack import describe_stack, print_stack
-from bertpar.errors import DataError, NotFoundError
+from bertpar.errors import DataError
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -104,59 +104,6 @@ def attach(sweep: str, poll: float, as_json: bool, **where: str | None) -> int:
     if as_json:
         print_json(view.as_json())
     return 0 if view.sweep.status == "completed" else 1
-
-
-@click.command(short_help="Go on with a sweep that has paused.")
-@sweep_argument()
-@json_option
-@temporal_options
-def resume(sweep: str, as_json: bool, **where: str | None) -> None:
-    """Start the queued runs of a sweep that has paused, because its first runs failed alike."""
-    from temporalio.client import WorkflowUpdateFailedError
-    from temporalio.service import RPCError, RPCStatusCode
-
-    from bertpar.workflows.coordinator import CoordinatorWorkflow
-
-    async def resume(client: Client, sweep_id: str) -> str:
-        try:
-            await client.get_workflow_handle(sweep_id).execute_update(CoordinatorWorkflow.resume)
-        except WorkflowUpdateFailedError as error:
-            raise NotFoundError(str(error.cause)) from error
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            raise NotFoundError(f"{sweep_id} has ended: there is nothing to resume") from error
-        return sweep_id
-
-    sweep_id = with_sweep(where, sweep, resume)
-    if as_json:
-        print_json({"sweep_id": sweep_id, "resumed": True})
-    else:
-        click.echo(f"{sweep_id}: goes on; `bertpar attach {sweep_id}` follows it")
-
-
-@click.command(short_help="Stop a sweep; what is finished stays.")
-@sweep_argument()
-@json_option
-@temporal_options
-def cancel(sweep: str, as_json: bool, **where: str | None) -> None:
-    """Cancel a sweep: running trainings stop, what is finished stays."""
-    from temporalio.client import WorkflowExecutionStatus
-
-    async def cancel(client: Client, sweep_id: str) -> tuple[str, bool]:
-        handle = client.get_workflow_handle(sweep_id)
-        running = (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
-        if running:
-            await handle.cancel()
-        return sweep_id, running
-
-    sweep_id, was_running = with_sweep(where, sweep, cancel)
-    if as_json:
-        print_json({"sweep_id": sweep_id, "cancelling": was_running})
-    elif was_running:
-        click.echo(f"{sweep_id}: cancelling; `bertpar status {sweep_id}` shows how far it is")
-    else:
-        click.echo(f"{sweep_id} has ended already: there is nothing to cancel")
 
 
 @click.command(short_help="Predict texts with RUN (SWEEP/INDEX).")

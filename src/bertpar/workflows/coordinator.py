@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import CloseRunJob, Failure, SnapshotJob, SnapshotRef
-    from bertpar.states import TERMINAL, RunBatch, RunRef, RunState, SweepState, SweepStatus, SweepSummary
-    from bertpar.workflows import calls
-    from bertpar.workflows.failures import cancel_requested, describe_failure, is_damage, last_frame
-    from bertpar.workflows.one_run import OneRun
+    from bertpar.events import ATTEMPT_STARTED, AttemptStarted, Failure, SnapshotRef
+    from bertpar.states import Command, RunBatch, RunRef, Steered, SweepState, SweepStatus, SweepSummary
+    from bertpar.workflows.failures import cancel_requested, last_frame
+    from bertpar.workflows.in_flight import RunsInFlight
     from bertpar.workflows.parent_run import ParentRun
-    from bertpar.workflows.planning import all_done, common_failure, leaderboard, next_starts, sweep_outcome
+    from bertpar.workflows.planning import all_done, common_failure, next_starts, sweep_outcome
+    from bertpar.workflows.snapshots import Snapshots
+    from bertpar.workflows.steering import (
+        effect,
+        refusal,
+        refusal_of_extension,
+        refusal_of_more,
+        waiting_to_displace,
+    )
+    from bertpar.workflows.table import RunTable
 
 _IDLE_GRACE = timedelta(minutes=10)
 """How long a sweep that is not closed waits for another batch after its last run."""
-
-MAX_RUNS = 1000
-"""Of one sweep: its state has to fit into one payload, of 2 MB at most."""
 
 _MAX_IN_FLIGHT = 100
 """Runs in flight where the user sets no limit: enough to keep a fleet busy, few enough for one history."""
@@ -35,20 +39,16 @@ class CoordinatorWorkflow:
     @workflow.init
     def __init__(self, state: SweepState) -> None:
         self._sweep = state
-        self._runs: dict[int, RunState] = {r.run.index: r for r in state.runs}
+        self._table = RunTable(state.runs)
         self._closed = state.closed
         self._paused = state.paused
         self._may_pause = state.may_pause
         self._parent = ParentRun(state.sweep_id, state.options, state.mlflow)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        """Runs that are being computed. A cancellation cancels them."""
-        self._closings: dict[int, asyncio.Task[None]] = {}
-        """Runs of which MLflow is being told. What is finished stays: a cancellation waits for them."""
-        self._snapshots: dict[str, asyncio.Future[SnapshotRef]] = {}
-        self._known_snapshots = dict(state.snapshots)
-        self._cancelled = False
+        self._snapshots = Snapshots(state.options, state.snapshots)
+        self._runs = RunsInFlight(state.sweep_id, state.options, self._table, self._snapshots, self._fail)
+        self._over: Literal["is being cancelled", "is ending: all its runs are done"] | None = None
+        """Why it takes no more commands."""
         self._ended = False
-        self._bug: Exception | None = None
 
     @workflow.run
     async def run(self, state: SweepState) -> SweepSummary:
@@ -58,33 +58,44 @@ class CoordinatorWorkflow:
         except BaseException as error:
             if not (is_cancelled_exception(error) or cancel_requested()):
                 raise
-            self._cancelled = True
-            await asyncio.shield(self._cancel_runs())
+            self._over = "is being cancelled"
+            await asyncio.shield(self._end("cancelled"))
             raise
-        await self._parent.close(
-            "FINISHED" if sweep_outcome(self._runs.values()) == "completed" else "FAILED", self._runs.values()
-        )
-        self._ended = True
-        return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._runs))
+        self._over = "is ending: all its runs are done"
+        await self._end(sweep_outcome(self._table))
+        return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._table))
 
     # --- updates, signals, queries ------------------------------------------------------------------------
 
     @workflow.update
     def add_runs(self, batch: RunBatch) -> int:
         """Add the batch's runs, and return how many runs the sweep has; runs that are there stay as they are."""
-        self._forget_failed_snapshots()
+        self._snapshots.forget_failed()
         for ref in batch.runs:
-            self._runs.setdefault(ref.index, RunState(run=ref))
+            self._table.add(ref)
         self._closed = self._closed or batch.final
-        return len(self._runs)
+        return len(self._table)
 
     @add_runs.validator
-    def _refuse_if_closed(self, batch: RunBatch) -> None:
-        added = sum(ref.index not in self._runs for ref in batch.runs)
-        if self._closed and added:
+    def _refuse_batch(self, batch: RunBatch) -> None:
+        num_added = sum(ref.index not in self._table for ref in batch.runs)
+        if self._closed and num_added:
             raise ApplicationError(f"sweep {self._sweep.sweep_id} is closed: it takes no further runs")
-        if len(self._runs) + added > MAX_RUNS:
-            raise ApplicationError(f"sweep {self._sweep.sweep_id} would have more than {MAX_RUNS} runs: split it")
+        _raise(refusal_of_more(self.status(), num_added))
+
+    @workflow.update
+    def extend(self, runs: tuple[RunRef, ...]) -> Steered:
+        """Add runs that a user gives to a sweep on its way; their numbers continue, whatever they were numbered."""
+        self._snapshots.forget_failed()
+        first = max(state.run.index for state in self._table) + 1
+        for index, ref in enumerate(runs, first):
+            self._table.add(replace(ref, index=index, run_id=f"{self._sweep.sweep_id}/{index}"))
+        return Steered(runs=tuple(range(first, first + len(runs))))
+
+    @extend.validator
+    def _refuse_extension(self, runs: tuple[RunRef, ...]) -> None:
+        self._refuse_if_over()
+        _raise(refusal_of_extension(self.status(), runs, is_closed=self._closed))
 
     @workflow.signal
     def close(self) -> None:
@@ -92,16 +103,40 @@ class CoordinatorWorkflow:
         self._closed = True
 
     @workflow.update
-    def resume(self) -> None:
-        """Start runs again after a pause; the sweep does not pause by itself a second time."""
-        self._forget_failed_snapshots()
-        self._paused = None
-        self._may_pause = False
+    def steer(self, command: Command) -> Steered:
+        """Carry out a user's command, as far as it is decided at once: who leaves a slot does so in its own time."""
+        steered, changes = effect(self.status(), command)
+        for index, change in changes.items():
+            self._table.change(index, **change)
+            if change.get("status") == "cancelled":
+                self._runs.let_go(index)
+        if command.kind in ("resume", "retry"):
+            self._snapshots.forget_failed()
+        if command.kind == "retry":
+            self._runs.forget_ends(changes)
+        elif command.kind == "set":
+            options = replace(self._sweep.options, max_parallel=command.max_parallel)
+            self._sweep = replace(self._sweep, options=options)
+        elif command.run is None and command.kind == "pause":
+            self._paused = "a user has paused it"
+        elif command.run is None and command.kind == "resume":
+            self._paused, self._may_pause = None, False  # it does not pause by itself a second time
+        return steered
 
-    @resume.validator
-    def _refuse_if_not_paused(self) -> None:
-        if self._paused is None:
-            raise ApplicationError(f"sweep {self._sweep.sweep_id} is not paused")
+    @steer.validator
+    def _refuse_command(self, command: Command) -> None:
+        self._refuse_if_over()
+        _raise(refusal(self.status(), command))
+
+    def _refuse_if_over(self) -> None:
+        if self._over is not None:
+            raise ApplicationError(f"sweep {self._sweep.sweep_id} {self._over}")
+
+    @workflow.signal(name=ATTEMPT_STARTED)
+    def attempt_started(self, started: AttemptStarted) -> None:
+        """Remember that an attempt has a slot, and its number; said twice, or by an older one, it changes nothing."""
+        if started.run in self._table and started.attempt > self._table[started.run].attempt:
+            self._table.change(started.run, attempt=started.attempt, has_slot=True)
 
     @workflow.query
     def status(self) -> SweepStatus:
@@ -110,7 +145,7 @@ class CoordinatorWorkflow:
             sweep_id=self._sweep.sweep_id,
             name=self._sweep.name,
             status=self._outcome(),
-            runs=tuple(self._runs[index] for index in sorted(self._runs)),
+            runs=tuple(self._table),
             mlflow=self._parent.mlflow_run,
             options=self._sweep.options,
             paused=self._paused,
@@ -119,20 +154,22 @@ class CoordinatorWorkflow:
     @workflow.query
     def snapshots(self) -> dict[str, SnapshotRef]:
         """Return the snapshots made so far, by RunRef.snapshot_request."""
-        return self._known_snapshots
+        return self._snapshots.known
 
     # --- the sweep ----------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         while True:
-            if self._bug is not None:
-                raise self._bug
-            if workflow.info().is_continue_as_new_suggested():
-                await self._continue_as_new()
+            if self._runs.bug is not None:
+                raise self._runs.bug
+            for index in self._to_displace():
+                self._table.change(index, order="yield")
+            self._runs.tell_orders()
+            if self._is_drained():
+                self._continue_as_new()
             for index in self._next_starts():
                 self._parent.open()
-                self._update(index, status="preparing")
-                self._start(index, self._one_run(index))
+                self._runs.start(index)
             if self._is_idle():
                 if self._closed or not await self._another_batch():
                     return
@@ -141,137 +178,71 @@ class CoordinatorWorkflow:
 
     def _wants_attention(self) -> bool:
         return (
-            self._bug is not None
+            self._runs.bug is not None
+            or bool(self._to_displace())
+            or self._runs.has_untold()
             or bool(self._next_starts())
             or self._is_idle()
-            or workflow.info().is_continue_as_new_suggested()
+            or self._is_drained()
         )
 
+    def _to_displace(self) -> list[int]:
+        return [] if self._paused is not None else waiting_to_displace(self._table)
+
     def _next_starts(self) -> list[int]:
-        limit = self._sweep.options.max_parallel or _MAX_IN_FLIGHT
-        return [] if self._paused is not None else next_starts(self._runs.values(), limit)
+        # Continuing as new would terminate running children: let them end first, start no others.
+        if self._paused is not None or workflow.info().is_continue_as_new_suggested():
+            return []
+        return next_starts(self._table, self._sweep.options.max_parallel or _MAX_IN_FLIGHT)
 
     def _is_idle(self) -> bool:
-        return all_done(self._runs.values()) and not self._tasks and not self._closings
+        return all_done(self._table) and self._runs.is_empty()
 
     async def _another_batch(self) -> bool:
         try:
-            await workflow.wait_condition(
-                lambda: self._closed or not all_done(self._runs.values()), timeout=_IDLE_GRACE
-            )
+            await workflow.wait_condition(lambda: self._closed or not all_done(self._table), timeout=_IDLE_GRACE)
         except TimeoutError:
             self._closed = True
-        return not all_done(self._runs.values())
+        return not all_done(self._table)
 
-    async def _continue_as_new(self) -> None:
-        # Continuing as new would terminate running children: let them end first, start no others.
-        await workflow.wait_condition(
-            lambda: not self._tasks and not self._closings and workflow.all_handlers_finished()
-        )
+    def _is_drained(self) -> bool:
+        drained = self._runs.is_empty() and workflow.all_handlers_finished()
+        return workflow.info().is_continue_as_new_suggested() and drained
+
+    def _continue_as_new(self) -> None:
         workflow.continue_as_new(
             replace(
                 self._sweep,
-                runs=tuple(self._runs.values()),
+                runs=tuple(self._table),
                 closed=self._closed,
-                snapshots=self._known_snapshots,
+                snapshots=self._snapshots.known,
                 mlflow=self._parent.mlflow_run,
                 paused=self._paused,
                 may_pause=self._may_pause,
             )
         )
 
-    async def _cancel_runs(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await workflow.wait_condition(lambda: not self._tasks)
-        for index, state in self._runs.items():
-            if state.status not in (*TERMINAL, "reporting"):
-                self._update(index, status="cancelled")
-        await workflow.wait_condition(lambda: not self._closings)
-        await self._parent.close("KILLED", self._runs.values())
+    async def _end(self, outcome: Literal["running", "completed", "failed", "cancelled"]) -> None:
+        if outcome == "cancelled":
+            await self._runs.cancel_all()
+        await self._parent.close(_MLFLOW_STATUS.get(outcome, "FAILED"), self._table)
         self._ended = True
-
-    # --- one run ------------------------------------------------------------------------------------------
-
-    def _one_run(self, index: int) -> OneRun:
-        run = self._runs[index].run
-        return OneRun(run, self._sweep.sweep_id, self._sweep.options, partial(self._update, index))
-
-    def _start(self, index: int, one: OneRun) -> None:
-        self._tasks[index] = asyncio.create_task(self._carry_out(index, one))
-
-    async def _carry_out(self, index: int, one: OneRun) -> None:
-        try:
-            closing = await one.carry_out(self._snapshot(one.run))
-            self._close(index, closing, one)
-        except (FailureError, asyncio.CancelledError) as error:
-            cancelled = is_cancelled_exception(error)
-            if cancelled:
-                self._update(index, status="cancelled")
-            else:
-                self._fail(index, describe_failure(error))
-            if one.snapshot is not None:
-                self._close(index, one.closing("KILLED" if cancelled else "FAILED"), one)
-        except Exception as error:  # a bug of ours: it fails the workflow task, which waits for better code
-            self._bug = error
-        finally:
-            del self._tasks[index]
-
-    def _close(self, index: int, job: CloseRunJob, one: OneRun) -> None:
-        self._closings[index] = asyncio.create_task(self._tell_mlflow(index, job, one))
-
-    async def _tell_mlflow(self, index: int, job: CloseRunJob, one: OneRun) -> None:
-        try:
-            mlflow_run = await calls.close_run(job, self._sweep.options)
-            self._update(index, mlflow_run_id=mlflow_run.run_id)
-            if job.status == "FINISHED":
-                self._update(index, status="completed")
-        except FailureError as error:
-            failure = describe_failure(error)
-            if job.status != "FINISHED":  # how the run ended is known, and stays
-                workflow.logger.error("the MLflow run of run %s stays open: %s", index, failure.message)
-            elif is_damage(failure) and not self._cancelled and one.may_rebuild():
-                self._start(index, one)
-            else:
-                self._fail(index, failure)
-        except Exception as error:
-            self._bug = error
-        finally:
-            del self._closings[index]
-
-    async def _snapshot(self, run: RunRef) -> SnapshotRef:
-        """Return the run's snapshot; runs that share one share its one activity too."""
-        request = run.snapshot_request
-        if request in self._known_snapshots:
-            return self._known_snapshots[request]
-        if request not in self._snapshots:
-            options = self._sweep.options
-            job = SnapshotJob(store_root=options.store_root, spec_key=run.spec_key)
-            making = calls.make_snapshot(job, options.heartbeat_timeout_seconds)
-            self._snapshots[request] = asyncio.ensure_future(making)
-        snapshot = await asyncio.shield(self._snapshots[request])  # a cancelled run must not cancel its siblings'
-        self._known_snapshots[request] = snapshot
-        return snapshot
-
-    def _forget_failed_snapshots(self) -> None:
-        """Let runs that are yet to come try again: what was wrong with the data may have been mended."""
-        for request, making in list(self._snapshots.items()):
-            if making.done() and request not in self._known_snapshots:
-                del self._snapshots[request]
-
-    # --- bookkeeping --------------------------------------------------------------------------------------
 
     def _outcome(self) -> Literal["running", "completed", "failed", "cancelled"]:
         if not self._ended:
             return "running"
-        return "cancelled" if self._cancelled else sweep_outcome(self._runs.values())
+        return "cancelled" if self._over == "is being cancelled" else sweep_outcome(self._table)
 
     def _fail(self, index: int, failure: Failure) -> None:
         workflow.logger.error("run %s failed: %s", index, failure.message)
-        self._update(index, status="failed", failure=replace(failure, traceback=last_frame(failure.traceback)))
-        if self._may_pause and (common := common_failure(self._runs.values())) is not None:
+        self._table.settle(index, status="failed", failure=replace(failure, traceback=last_frame(failure.traceback)))
+        if self._may_pause and (common := common_failure(self._table)) is not None:
             self._paused = f"the first runs failed alike, with {common.error_type}: {common.message.splitlines()[0]}"
 
-    def _update(self, index: int, **changes: Any) -> None:
-        self._runs[index] = replace(self._runs[index], **changes)
-        workflow.set_current_details(leaderboard(self._runs.values()))
+
+_MLFLOW_STATUS: dict[str, Literal["FINISHED", "KILLED"]] = {"completed": "FINISHED", "cancelled": "KILLED"}
+
+
+def _raise(reason: str | None) -> None:
+    if reason is not None:
+        raise ApplicationError(reason)

@@ -19,6 +19,7 @@ from temporalio.exceptions import (
 
 from bertpar.errors import ERRORS, Action, BertparError, CorruptError, NotANumberError, WorkerLostError, action_on
 from bertpar.events import Failure
+from bertpar.states import Adjustments
 
 _MAX_DELAY = timedelta(minutes=1)
 
@@ -69,16 +70,14 @@ def last_frame(traceback: str | None) -> str | None:
 class RetryBudget:
     """How often, how soon and with which changes a run's training is tried again."""
 
-    def __init__(self, max_attempts: int, nan_lr_factor: float | None) -> None:
+    def __init__(self, max_attempts: int, nan_lr_factor: float | None, adjustments: Adjustments) -> None:
         self._max_attempts = max_attempts
         self._nan_lr_factor = nan_lr_factor
         self._num_failures = 0
         self._num_in_a_row = 0
         self._out_of_memory_at: set[int | None] = set()
-        self.batch_divisor = 1
-        """Into how many parts the next attempt cuts each micro-batch."""
-        self.lr_scale = 1.0
-        """What the next attempt multiplies the learning rate by."""
+        self.adjustments = adjustments
+        """What the next attempt changes."""
 
     def delay_after(self, failure: Failure, *, progressed: bool) -> timedelta | None:
         """Return how long to wait before the next attempt, or None to give up.
@@ -95,8 +94,12 @@ class RetryBudget:
             return _growing_delay(self._num_in_a_row)
         if action is Action.SMALLER:
             return self._delay_with_smaller_batches(failure.step)
-        if failure.error_type == NotANumberError.error_type() and self._nan_lr_factor and self.lr_scale == 1.0:
-            self.lr_scale = self._nan_lr_factor
+        if (
+            failure.error_type == NotANumberError.error_type()
+            and self._nan_lr_factor
+            and self.adjustments.lr_scale == 1.0
+        ):
+            self.adjustments = replace(self.adjustments, lr_scale=self._nan_lr_factor)
             return timedelta(0)
         self._num_failures += 1
         if action in (Action.FINAL, Action.REBUILD) or self._num_failures >= self._max_attempts:
@@ -107,7 +110,7 @@ class RetryBudget:
         if step in self._out_of_memory_at:
             return None
         self._out_of_memory_at.add(step)
-        self.batch_divisor *= 2
+        self.adjustments = replace(self.adjustments, batch_divisor=2 * self.adjustments.batch_divisor)
         return timedelta(0)
 
 

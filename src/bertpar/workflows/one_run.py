@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ChildWorkflowError
+from temporalio.exceptions import ChildWorkflowError, FailureError
 from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
@@ -22,11 +24,12 @@ with workflow.unsafe.imports_passed_through():
         SnapshotRef,
         TrainResult,
     )
-    from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingOutput
+    from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
     from bertpar.workflows.failures import describe_failure
     from bertpar.workflows.records import closing_of_run, opening_of_run, run_name, training_id
+    from bertpar.workflows.table import RunTable
     from bertpar.workflows.training import TrainingWorkflow
 
 _MAX_REBUILDS = 3
@@ -35,25 +38,31 @@ _MAX_REBUILDS = 3
 
 @dataclass
 class OneRun:
-    """Carries out one run; `update` tells the coordinator what has changed about its RunState."""
+    """Carries out one run, and keeps its state in the table up to date."""
 
     run: RunRef
     sweep_id: str
     options: SweepOptions
-    update: Callable[..., None]
+    table: RunTable
     snapshot: SnapshotRef | None = None
     claimed: Claimed | None = None
     trained: TrainingOutput | None = None
     num_rebuilds: int = 0
+    is_told_to_leave: bool = False
 
-    async def carry_out(self, snapshot: Awaitable[SnapshotRef]) -> CloseRunJob:
-        """Return what MLflow is to be told once everything is computed; called again, what is damaged is made again."""
+    async def carry_out(self, snapshot: Awaitable[SnapshotRef]) -> CloseRunJob | None:
+        """Return what MLflow is to be told once everything is computed; None if it left its slot before, as told.
+
+        Called again, what is damaged is made again.
+        """
         self.snapshot = await snapshot
         self.claimed = await self._claim(self.snapshot)
         if self.claimed.result is not None:
             return self._reuse(self.claimed.result)
         while True:
             trained = await self._train(self.snapshot)
+            if isinstance(trained, TrainingLeft):
+                return None
             try:
                 evaluated = await self._evaluate(self.snapshot, trained)
                 break
@@ -76,7 +85,7 @@ class OneRun:
                 verify=self.num_rebuilds > 0,
             )
         )
-        self.update(
+        self._update(
             run_key=claimed.run_key,
             origin=claimed.origin,
             reused=claimed.result is not None,
@@ -86,12 +95,12 @@ class OneRun:
 
     def _reuse(self, result: KeptResult) -> CloseRunJob:
         training = result.training
-        self.update(step=training.last.step, total_steps=training.total_steps, best=training.best)
+        self._update(step=training.last.step, total_steps=training.total_steps, best=training.best)
         return self._report(training, result.evaluation)
 
     def _report(self, training: TrainResult, evaluated: EvaluateResult) -> CloseRunJob:
         metrics = training.metrics | evaluated.metrics
-        self.update(status="reporting", metrics=metrics, evaluation_key=evaluated.key)
+        self._update(status="reporting", metrics=metrics, evaluation_key=evaluated.key)
         record = EvaluationRecord(
             checkpoint=training.best,
             result=evaluated,
@@ -99,6 +108,10 @@ class OneRun:
             model=self.trained is not None,
         )
         return self.closing("FINISHED", record)
+
+    def leave(self) -> None:
+        """Have the training leave its slot in order, with a checkpoint; said again, it changes nothing."""
+        self.is_told_to_leave = True
 
     def may_rebuild(self) -> bool:
         """Count one more time that something of the run is found damaged; say whether it is to be made again."""
@@ -111,34 +124,56 @@ class OneRun:
         opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options, self.claimed)
         return closing_of_run(opening, status, self.trained, evaluation)
 
-    async def _train(self, snapshot: SnapshotRef) -> TrainingOutput:
-        self.update(status="training")
-        trained = await workflow.execute_child_workflow(
+    async def _train(self, snapshot: SnapshotRef) -> TrainingOutput | TrainingLeft:
+        before = self.table[self.run.index]
+        self._update(status="training")
+        training = await workflow.start_child_workflow(
             TrainingWorkflow.run,
             TrainingInput(
                 run=self.run,
                 sweep_id=self.sweep_id,
                 options=self.options,
                 snapshot=snapshot,
-                attempts=self.trained.attempts if self.trained else (),
                 claimed=self.claimed,
+                num_earlier_attempts=before.attempt,
+                adjustments=before.adjustments,
             ),
             id=training_id(self.run.run_id),
             static_summary=f"train {run_name(self.run.swept, self.run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        self.trained = trained
-        self.update(
-            status="evaluating",
+        telling = asyncio.create_task(self._tell_to_leave(training))
+        try:
+            trained: TrainingOutput | TrainingLeft = await training
+        finally:
+            telling.cancel()
+        self._update(
+            has_slot=False,
             mlflow_run_id=trained.mlflow_run_id,
-            attempt=len(trained.attempts),
-            num_checkpoints=trained.num_checkpoints,
+            num_checkpoints=max(before.num_checkpoints, trained.num_checkpoints),  # it may not have come to find them
+            adjustments=trained.adjustments,
+        )
+        if isinstance(trained, TrainingLeft):
+            self._update(step=max(before.step, trained.step))
+            return trained
+        if self.table[self.run.index].order == "cancel":  # it ended before it could leave
+            raise asyncio.CancelledError
+        self.trained = trained
+        self._update(
+            status="evaluating",
+            order=None,
+            attempt=trained.attempts[-1].number,
             step=trained.result.last.step,
             total_steps=trained.result.total_steps,
             metrics=trained.result.metrics,
             best=trained.result.best,
         )
         return trained
+
+    async def _tell_to_leave(self, training: workflow.ChildWorkflowHandle[Any, Any]) -> None:
+        await workflow.wait_condition(lambda: self.is_told_to_leave)
+        with suppress(FailureError):  # it has just ended
+            await training.signal(TrainingWorkflow.leave)
 
     async def _evaluate(self, snapshot: SnapshotRef, trained: TrainingOutput) -> EvaluateResult:
         return await workflow.execute_child_workflow(
@@ -148,3 +183,6 @@ class OneRun:
             static_summary=f"evaluate {run_name(self.run.swept, self.run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+
+    def _update(self, **changes: Any) -> None:
+        self.table.change(self.run.index, **changes)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from bertpar.events import Failure
 from bertpar.states import TERMINAL, RunState
+from bertpar.workflows.steering import is_urgent_without_slot
 
 _MAX_ROWS = 50
 """Rows of the leaderboard: Temporal keeps it in the workflow task, so it must stay small."""
@@ -16,10 +17,14 @@ _NUM_ALIKE = 3
 
 
 def next_starts(runs: Iterable[RunState], limit: int) -> list[int]:
-    """Return the indices of the queued runs to start now, in order, so that at most `limit` are in flight."""
+    """Return the indices of the queued runs to start now, in order, so that at most `limit` are in flight.
+
+    While an urgent run has no slot, no other is started: workers do not serve their queue in order.
+    """
     states = sorted(runs, key=lambda r: r.run.index)
-    in_flight = sum(r.status not in ("queued", "reporting", *TERMINAL) for r in states)
-    queued = [r.run.index for r in states if r.status == "queued"]
+    in_flight = sum(r.status not in ("queued", "paused", "reporting", *TERMINAL) for r in states)
+    only_urgent = any(is_urgent_without_slot(r) for r in states)
+    queued = [r.run.index for r in states if r.status == "queued" and (r.priority == "high" or not only_urgent)]
     return queued[: max(0, limit - in_flight)]
 
 
@@ -46,12 +51,18 @@ def all_done(runs: Iterable[RunState]) -> bool:
     return all(r.status in TERMINAL for r in runs)
 
 
-def sweep_outcome(runs: Iterable[RunState]) -> Literal["running", "completed", "failed"]:
-    """Return `completed` only if every run completed; a sweep without runs is `running` until it is closed."""
+def sweep_outcome(runs: Iterable[RunState]) -> Literal["running", "completed", "failed", "cancelled"]:
+    """Return `completed` only if every run completed, but for those that a user cancelled: `cancelled` if all were.
+
+    A sweep without runs is `running` until it is closed.
+    """
     states = list(runs)
     if not states or not all_done(states):
         return "running"
-    return "completed" if all(r.status == "completed" for r in states) else "failed"
+    wanted = [r for r in states if not (r.status == "cancelled" and r.cancelled_by_user)]
+    if not wanted:
+        return "cancelled"
+    return "completed" if all(r.status == "completed" for r in wanted) else "failed"
 
 
 def rank(runs: Iterable[RunState]) -> list[RunState]:
@@ -78,7 +89,7 @@ def leaderboard(runs: Iterable[RunState]) -> str:
         name = ", ".join(f"{k}={v}" for k, v in state.run.swept.items()) or " ".join(state.run.overrides)
         cells = [
             f"[{state.run.index}] {name}",
-            state.status + (f", attempt {state.attempt}" if state.attempt > 1 else ""),
+            _standing(state),
             _number(state.metrics.get(objective)),
             _number(state.metrics.get(test)),
             f"{state.step} of {state.total_steps}" if state.total_steps else "",
@@ -87,6 +98,13 @@ def leaderboard(runs: Iterable[RunState]) -> str:
     if len(states) > _MAX_ROWS:
         lines.append(f"\n{len(states) - _MAX_ROWS} more runs")
     return "\n".join(lines)
+
+
+def _standing(state: RunState) -> str:
+    by_user = " by a user" if state.status == "cancelled" and state.cancelled_by_user else ""
+    urgent = ", urgent" if state.priority == "high" and state.status not in TERMINAL else ""
+    attempt = f", attempt {state.attempt}" if state.attempt > 1 else ""
+    return state.status + by_user + urgent + attempt
 
 
 def _row(cells: Iterable[str]) -> str:

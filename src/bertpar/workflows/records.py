@@ -79,7 +79,7 @@ def closing_of_run(
     """Return the job that ends a run's MLflow run; `trained` is None for a training that did not end well."""
     tags = {}
     if trained is not None:
-        tags = {"bertpar.attempt": str(len(trained.attempts)), "bertpar.best_step": str(trained.result.best.step)}
+        tags = {"bertpar.attempt": str(trained.attempts[-1].number), "bertpar.best_step": str(trained.result.best.step)}
         if trained.result.inexact:
             tags["bertpar.inexact"] = "; ".join(trained.result.inexact)
     return CloseRunJob(opening=opening, status=status, tags=tags, evaluation=evaluation)

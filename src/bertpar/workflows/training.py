@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
         TrainJob,
         TrainResult,
     )
-    from bertpar.states import Attempt, TrainingInput, TrainingOutput, TrainingStatus
+    from bertpar.states import Attempt, TrainingInput, TrainingLeft, TrainingOutput, TrainingStatus
     from bertpar.workflows import calls
     from bertpar.workflows.failures import RetryBudget, application_error_of, cancel_requested, describe_failure
     from bertpar.workflows.records import opening_of_run
@@ -33,33 +33,58 @@ class TrainingWorkflow:
     @workflow.init
     def __init__(self, job: TrainingInput) -> None:
         self._job = job
-        self._attempts: list[Attempt] = list(job.attempts)
+        self._attempts: list[Attempt] = []
         self._checkpoints: dict[str, CheckpointRef] = {}
         self._pruned: set[str] = set()
         if job.claimed is not None:
             self._checkpoints |= {c.key: c for c in job.claimed.resume_from}
         self._mlflow_run_id: str | None = None
-        self._budget = RetryBudget(job.options.max_attempts, job.options.resume.nan_lr_factor)
+        self._budget = RetryBudget(job.options.max_attempts, job.options.resume.nan_lr_factor, job.adjustments)
+        self._training: asyncio.Task[TrainResult] | None = None
+        self._is_leaving = False
 
     @workflow.run
-    async def run(self, job: TrainingInput) -> TrainingOutput:
-        """Return the finished training; fails with the type of the last attempt's failure.
+    async def run(self, job: TrainingInput) -> TrainingOutput | TrainingLeft:
+        """Return the finished training, or how far it came when told to leave its slot.
 
-        MLflow is not waited for: the run is opened there meanwhile, and whoever closes it does what is missing.
+        Fails with the type of the last attempt's failure. MLflow is not waited for: the run is opened there meanwhile,
+        and whoever closes it does what is missing.
         """
         opening = asyncio.ensure_future(self._open_run())
         try:
-            result = await self._attempt_until_done()
-            if cancel_requested():
-                raise asyncio.CancelledError
+            result = await self._train_or_leave()
         finally:
             opening.cancel()
+        if result is None:
+            latest = self.latest_checkpoint()
+            return TrainingLeft(
+                step=latest.step if latest else 0,
+                num_checkpoints=len(self._checkpoints),
+                mlflow_run_id=self._mlflow_run_id,
+                adjustments=self._budget.adjustments,
+            )
         return TrainingOutput(
             result=result,
             attempts=tuple(self._attempts),
             num_checkpoints=len(self._checkpoints),
             mlflow_run_id=self._mlflow_run_id,
+            adjustments=self._budget.adjustments,
         )
+
+    async def _train_or_leave(self) -> TrainResult | None:
+        """Return the result, or None where the training was told to leave and did so before it had one."""
+        self._training = asyncio.create_task(self._attempt_until_done())
+        if self._is_leaving:  # told so before it began
+            self._training.cancel()
+        try:
+            result = await self._training
+        except (FailureError, asyncio.CancelledError) as error:
+            if cancel_requested() or not self._is_leaving or not is_cancelled_exception(error):
+                raise
+            return None
+        if cancel_requested():
+            raise asyncio.CancelledError
+        return result
 
     async def _open_run(self) -> None:
         job = self._job
@@ -96,7 +121,7 @@ class TrainingWorkflow:
     async def _attempt(self) -> TrainResult:
         job, options = self._job, self._job.options
         candidates = self._resume_candidates()
-        attempt = Attempt(number=len(self._attempts) + 1, resumed_from_step=candidates[0].step if candidates else 0)
+        attempt = Attempt(number=self._newest_number() + 1, resumed_from_step=candidates[0].step if candidates else 0)
         self._attempts.append(attempt)
         self._show()
         training = TrainJob(
@@ -108,8 +133,8 @@ class TrainingWorkflow:
             resume_from=candidates,
             tracking=options.tracking,
             allow_inexact=options.resume.allow_inexact,
-            batch_divisor=self._budget.batch_divisor,
-            lr_scale=self._budget.lr_scale,
+            batch_divisor=self._budget.adjustments.batch_divisor,
+            lr_scale=self._budget.adjustments.lr_scale,
             code=options.code,
         )
         try:
@@ -117,6 +142,9 @@ class TrainingWorkflow:
         except ActivityError as error:
             self._attempts[-1] = replace(self._attempts[-1], cause=describe_failure(error))
             raise
+
+    def _newest_number(self) -> int:
+        return self._attempts[-1].number if self._attempts else self._job.num_earlier_attempts
 
     def _resume_candidates(self) -> tuple[CheckpointRef, ...]:
         existing = [c for key, c in self._checkpoints.items() if key not in self._pruned]
@@ -126,7 +154,7 @@ class TrainingWorkflow:
     @workflow.signal(name=CHECKPOINT_SAVED)
     def checkpoint_saved(self, saved: CheckpointSaved) -> None:
         """Remember a durable checkpoint; said twice, or by a superseded attempt, it changes nothing."""
-        if saved.attempt < len(self._attempts):
+        if saved.attempt < self._newest_number():
             workflow.logger.warning("ignored checkpoint_saved of superseded attempt %s", saved.attempt)
             return
         if self._attempts and saved.checkpoint.attempt < saved.attempt:  # found in the store: never signalled before
@@ -135,6 +163,14 @@ class TrainingWorkflow:
         self._checkpoints.setdefault(saved.checkpoint.key, saved.checkpoint)
         self._pruned.update(saved.pruned)
         self._show()
+
+    @workflow.signal
+    def leave(self) -> None:
+        """Make a checkpoint where that is possible, leave the slot and return; what has ended by then stays ended."""
+        if not self._is_leaving:
+            self._is_leaving = True
+            if self._training is not None:
+                self._training.cancel()
 
     @workflow.query
     def status(self) -> TrainingStatus:
@@ -161,7 +197,7 @@ class TrainingWorkflow:
 
     def _show(self, failure: Failure | None = None) -> None:
         latest = self.latest_checkpoint()
-        lines = [f"**attempt {len(self._attempts)}**, checkpoints: {len(self._checkpoints)}"]
+        lines = [f"**attempt {self._newest_number()}**, checkpoints: {len(self._checkpoints)}"]
         if latest:
             metrics = ", ".join(f"{key} {value:.4f}" for key, value in sorted(latest.metrics.items()))
             lines.append(f"latest: step {latest.step} {metrics}")

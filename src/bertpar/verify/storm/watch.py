@@ -50,7 +50,7 @@ class Watch:
                 if reach == "every run":
                     self._blows[index] = replace(self._blows[index], name=name, at=now)
             elif run.status == "training" and run.progress is not None:
-                self._blows[index] = _Blow(name=name, at=now, attempt=len(run.attempts))
+                self._blows[index] = _Blow(name=name, at=now, attempt=run.state.attempt)
 
     def is_waiting(self) -> bool:
         """Say whether a run has not yet made a step since its last blow, or nothing trains at all."""
@@ -77,12 +77,12 @@ class Watch:
 
     def _steps_again(self, run: RunView, blow: _Blow) -> bool:
         progress = run.progress
-        if progress is None or len(run.attempts) <= blow.attempt or progress.attempt != len(run.attempts):
+        if progress is None or run.state.attempt <= blow.attempt or progress.attempt != run.state.attempt:
             return False
         return progress.step > run.attempts[-1].resumed_from_step
 
     def _went_on(self, run: RunView, before: RunView | None, blow: _Blow, now: float) -> bool:
-        if before is None or before.progress is None or run.progress is None or len(run.attempts) != blow.attempt:
+        if before is None or before.progress is None or run.progress is None or run.state.attempt != blow.attempt:
             return False
         return run.progress.step > before.progress.step and now - blow.at > _SURVIVAL_SECONDS
 

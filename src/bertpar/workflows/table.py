@@ -1,0 +1,50 @@
+"""The runs of a sweep with their states, as the coordinator keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from bertpar.states import RunRef, RunState
+    from bertpar.workflows.planning import leaderboard
+
+
+class RunTable:
+    """Run states by index, iterated in that order. Every change shows on Temporal's page of the sweep."""
+
+    def __init__(self, states: Iterable[RunState]) -> None:
+        self._states = {state.run.index: state for state in states}
+
+    def __getitem__(self, index: int) -> RunState:
+        return self._states[index]
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._states
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __iter__(self) -> Iterator[RunState]:
+        return iter([self._states[index] for index in sorted(self._states)])
+
+    def add(self, run: RunRef) -> None:
+        """Add a queued run; one that is there stays as it is."""
+        self._states.setdefault(run.index, RunState(run=run))
+
+    def change(self, index: int, **changes: Any) -> None:
+        """Give the run's state these values."""
+        self._states[index] = replace(self._states[index], **changes)
+        workflow.set_current_details(leaderboard(self))
+
+    def settle(self, index: int, **changes: Any) -> None:
+        """Give these values to the state of a run that is in nobody's hands any more, by itself a step in history.
+
+        A workflow task without a command is merged at a replay with the next one, whose updates then come first: a
+        command on this run would meet the state before.
+        """
+        self.change(index, **changes)
+        workflow.upsert_memo({"settled": f"{index} {self[index].status}"})
