@@ -29,12 +29,19 @@ _STOPPED = (
 )
 
 
+def _print_to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 class PatientClient:
     """Asks through outages. What it asks must be safe to ask again."""
 
-    def __init__(self, client: Client, temporal: TemporalSpec, home: Home) -> None:
-        """Take over `client`, which was made for `temporal`."""
+    def __init__(
+        self, client: Client, temporal: TemporalSpec, home: Home, *, say: Callable[[str], None] = _print_to_stderr
+    ) -> None:
+        """Take over `client`, which was made for `temporal`; `say` is how the user is told of outages."""
         self._client = client
+        self._tell = say
         self._home = home
         self._is_local = uses_local_stack(temporal)
         self._said_at: dict[str, float] = {}
@@ -54,7 +61,7 @@ class PatientClient:
             else:
                 if self._said_at:
                     self._said_at.clear()
-                    print("Temporal answers again", file=sys.stderr, flush=True)
+                    self._tell("Temporal answers again")
                 return answer
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
 
@@ -80,4 +87,4 @@ class PatientClient:
         now = time.monotonic()
         if kind not in self._said_at or now - self._said_at[kind] > _SECONDS_BETWEEN_REMINDERS:
             self._said_at[kind] = now
-            print(text, file=sys.stderr, flush=True)
+            self._tell(text)

@@ -14,6 +14,8 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from jupyter_client import BlockingKernelClient
+from jupyter_client.manager import start_new_kernel
 
 import bertpar
 from tests.e2e.conftest import ROOT, User, until
@@ -146,3 +148,30 @@ def test_the_best_of_a_sweep_that_has_not_got_one_and_impossible_texts_are_refus
     with pytest.raises(bertpar.BertparError, match="there are 1 texts, but 2 text_pairs"):
         run.predict(["a"], text_pairs=["b", "c"])
     sweep.wait()
+
+
+def test_a_sweep_that_was_shown_is_redrawn_while_the_notebook_does_other_things(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(user.home / "jupyter"))
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(user.home), env=user.environment)
+    try:
+        client.execute(f"import bertpar; sweep = bertpar.sweep(*{SLOW!r}, 'lr=1e-3', 'sweep.name=shown'); sweep")
+        shown = message_of(client, "display_data")
+        client.execute("1 + 1")
+        while (
+            "</span> (1 completed)" not in (redrawn := message_of(client, "update_display_data"))["data"]["text/html"]
+        ):
+            assert redrawn["transient"] == shown["transient"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def message_of(client: BlockingKernelClient, kind: str) -> dict[str, Any]:
+    """Return the content of the kernel's next message of that kind; an error that it reports instead fails the test."""
+    while True:
+        message = client.get_iopub_msg(timeout=120)
+        assert message["msg_type"] != "error", message["content"]
+        if message["msg_type"] == kind:
+            return dict(message["content"])

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _background: _Background | None = None
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Do the work and return what it returns; whoever interrupts the waiting (Ctrl-C) cancels the work."""
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    future = begin(work)
     try:
         return future.result()
     except BaseException:
@@ -31,7 +32,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 async def run_beside(work: Coroutine[Any, Any, T]) -> T:
     """Do the work without blocking the caller's own loop; a caller that is cancelled cancels the work."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _loop()))
+    return await asyncio.wrap_future(begin(work))
+
+
+def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Have the work done without anybody waiting for it."""
+    return asyncio.run_coroutine_threadsafe(work, _loop())
 
 
 def _loop() -> asyncio.AbstractEventLoop:

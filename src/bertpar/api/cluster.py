@@ -22,6 +22,14 @@ _SECONDS_UNTIL_SAID_AGAIN = 600.0
 _said_at: dict[str, float] = {}
 
 
+def say(message: str) -> None:
+    """Tell the user what takes a while or is worth knowing; the same again only after a good while."""
+    now = time.monotonic()
+    if now - _said_at.get(message, -_SECONDS_UNTIL_SAID_AGAIN) >= _SECONDS_UNTIL_SAID_AGAIN:
+        _said_at[message] = now
+        print(message, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Where sweeps run."""
@@ -37,14 +45,6 @@ class Cluster:
         """
         return background.run(ask_once(self.temporal, self.home, work, on_wait=say))
 
-    async def patient_client(self) -> PatientClient:
+    async def patient_client(self, say: Callable[[str], None] = say) -> PatientClient:
         """Return a client that waits through outages, once there was a connection."""
-        return PatientClient(await connect(self.temporal, self.home, on_wait=say), self.temporal, self.home)
-
-
-def say(message: str) -> None:
-    """Tell the user what takes a while or is worth knowing; the same again only after a good while."""
-    now = time.monotonic()
-    if now - _said_at.get(message, -_SECONDS_UNTIL_SAID_AGAIN) >= _SECONDS_UNTIL_SAID_AGAIN:
-        _said_at[message] = now
-        print(message, file=sys.stderr, flush=True)
+        return PatientClient(await connect(self.temporal, self.home, on_wait=say), self.temporal, self.home, say=say)

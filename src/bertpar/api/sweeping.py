@@ -30,12 +30,19 @@ class Sweep:
     def __init__(self, cluster: Cluster, sweep_id: str) -> None:
         self._cluster = cluster
         self.sweep_id = sweep_id
+        self._table = display.LiveTable(cluster, sweep_id)
 
     def __repr__(self) -> str:
         return f"<bertpar.Sweep {self.sweep_id}>"
 
     def _repr_html_(self) -> str:
         return html.sweep_table(self._view())
+
+    def _ipython_display_(self) -> None:
+        if display.in_notebook():
+            self._table.show(self._view())
+        else:
+            print(repr(self))
 
     def __await__(self) -> Generator[Any, None, Sweep]:
         return self._wait_beside().__await__()
