@@ -14,7 +14,14 @@ from bertpar.pages import temporal_page
 from bertpar.render import count_statuses, live_columns, live_rows, paused_lines, ranked_rows, ranking_columns
 from bertpar.tables import Column
 
-_COLORS = {"completed": "#2e8b57", "failed": "#d9534f", "cancelled": "#c58f00", "training": "#2a8ca8"}
+_GREEN = "#2e8b57"
+_COLORS = {
+    "completed": _GREEN,
+    "reused": _GREEN,
+    "failed": "#d9534f",
+    "cancelled": "#c58f00",
+    "training": "#2a8ca8",
+}
 """Of states; in the middle of the scale, so that they can be read on a light and on a dark page."""
 
 
