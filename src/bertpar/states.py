@@ -40,6 +40,8 @@ class RunRef:
     objective: str
     """The validation metric by which runs are ranked."""
     mode: Literal["min", "max"]
+    provenance: str | None = None
+    """Store folder of what it takes to repeat the run (provenance.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from bertpar.composing import Batch
 from bertpar.errors import ConfigError, ConnectionFailedError
 from bertpar.events import Code
 from bertpar.paths import Home
+from bertpar.provenance import capture
 from bertpar.spec import snapshot_request_key
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.store import Store
@@ -80,6 +81,7 @@ def new_sweep_id(name: str) -> str:
 def run_refs(sweep_id: str, batch: Batch, store: Store) -> list[RunRef]:
     """Keep every run's specification in the store, and return the small references that travel."""
     swept = swept_values(batch.overrides, batch.given)
+    provenance = capture(store)
     return [
         RunRef(
             run_id=f"{sweep_id}/{index}",
@@ -90,6 +92,7 @@ def run_refs(sweep_id: str, batch: Batch, store: Store) -> list[RunRef]:
             snapshot_request=snapshot_request_key(run.data, run.model),
             objective=run.checkpoint.monitor,
             mode=run.checkpoint.mode,
+            provenance=provenance,
         )
         for i, (index, run) in enumerate(enumerate(batch.runs, start=batch.first_index))
     ]

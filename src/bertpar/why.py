@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from temporalio.api.enums.v1 import PendingActivityState
@@ -14,10 +16,14 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 from temporalio.exceptions import TimeoutError
 
-from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, TrainJob, TrainResult
+from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, SnapshotRef, TrainJob, TrainResult
 from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
-from bertpar.observe import find_run
+from bertpar.identity import Identity
+from bertpar.observe import find_run, query
+from bertpar.results import identify_stored
 from bertpar.states import RunState, RunStatus
+from bertpar.store import Store
+from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.failures import describe_failure
 from bertpar.workflows.records import training_id
 
@@ -69,6 +75,13 @@ class RunRecord:
     failure: Failure | None
     attempts: tuple[TrainingAttempt, ...]
     evaluation: EvaluationTries | None
+    run_key: str | None = None
+    """None before its data is prepared."""
+    identity: Identity | None = None
+    """The parts of the key."""
+    origin: str | None = None
+    """The run whose result it shows, or whose checkpoint it went on from."""
+    reused: bool = False
 
     @property
     def lost_steps(self) -> int:
@@ -96,15 +109,22 @@ class RunRecord:
         return as_written
 
 
-async def explain_run(client: Client, run_id: str) -> RunRecord:
+async def explain_run(client: Client, run_id: str, cache: Path) -> RunRecord:
     """Return what happened to the run SWEEP/INDEX.
 
     Raises:
         NotFoundError: there is no such run.
+        CorruptError, StoreError: its specification cannot be read.
         RPCError: the server or the evaluation worker does not answer.
     """
-    _, state = await find_run(client, run_id)
-    return await explain_state(client, state)
+    sweep, state = await find_run(client, run_id)
+    record = await explain_state(client, state)
+    snapshots: dict[str, SnapshotRef] = await query(client, sweep.sweep_id, CoordinatorWorkflow.snapshots)
+    if (snapshot := snapshots.get(state.run.snapshot_request)) is None:
+        return record
+    store, code = Store(sweep.options.store_root, cache), sweep.options.code
+    identity = await asyncio.to_thread(identify_stored, store, state.run.spec_key, snapshot, code)
+    return replace(record, identity=identity)
 
 
 async def explain_state(client: Client, state: RunState) -> RunRecord:
@@ -120,6 +140,9 @@ async def explain_state(client: Client, state: RunState) -> RunRecord:
         failure=state.failure,
         attempts=training_attempts(*await recall(client, training_id(run_id))),
         evaluation=evaluation_tries(*await recall(client, f"{run_id}/eval")),
+        run_key=state.run_key,
+        origin=state.origin,
+        reused=state.reused,
     )
 
 

@@ -92,7 +92,7 @@ def test_a_cancelled_sweep_is_gone_on_with_and_gives_the_bits_of_an_undisturbed_
 
 
 def test_a_plan_names_the_part_of_the_key_that_has_changed(editor: Editor, tmp_path: Path) -> None:
-    rows = [f"{i},this film is {word},{word}" for i, word in enumerate(["good", "bad"] * 40)]
+    rows = [f"{i},film {i} is {word},{word}" for i, word in enumerate(["good", "bad"] * 40)]
     data = tmp_path / "data.csv"
     files = ("data=files", f"data.train_file={data}", "data.text_column=text", "data.label_column=label")
 
@@ -104,10 +104,10 @@ def test_a_plan_names_the_part_of_the_key_that_has_changed(editor: Editor, tmp_p
     origin = f"{editor.newest_sweep()}/0"
     assert plan(editor, *files, "lr=1e-3")[0]["verdict"] == "cached"
 
-    rows[3] = "3,this film is quite bad,bad"
+    rows[3] = "3,film 3 is quite bad,bad"
     write()
     assert reason(editor, *files).startswith(f"nearest is {origin}, which differs in data: ")
-    rows[3] = "3,this film is bad,bad"
+    rows[3] = "3,film 3 is bad,bad"
     write()
     assert plan(editor, *files, "lr=1e-3")[0]["verdict"] == "cached"
 
@@ -119,10 +119,15 @@ def test_a_plan_names_the_part_of_the_key_that_has_changed(editor: Editor, tmp_p
     )
     shutil.rmtree(other)
 
+    editor.bertpar("down")
     editor.edit_training_code()
     told = reason(editor, *files)
     assert told.startswith(f"nearest is {origin}, which differs in code: ")
     assert ";" not in told
+
+    again = editor.bertpar("reproduce", origin).stdout
+    assert "  differs: bertpar's code: " in again
+    assert f"IDENTICAL  ({origin} and reproduce-" in again
 
 
 def reason(user: User, *overrides: str) -> str:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "compare": "bertpar.cli.compare:compare",
     "report": "bertpar.cli.compare:report",
     "why": "bertpar.cli.why:why",
+    "reproduce": "bertpar.cli.reproduce:reproduce",
     "checkpoints": "bertpar.cli.catalogue:checkpoints",
     "pin": "bertpar.cli.catalogue:pin",
     "unpin": "bertpar.cli.catalogue:unpin",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bertpar import paths
 from bertpar.cli.asking import json_option, print_json, run_argument, temporal_options, with_run
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def why(run: str, as_json: bool, **where: str | None) -> None:
     from bertpar.follow import make_console
     from bertpar.why import explain_run
 
-    record = with_run(where, run, explain_run)
+    record = with_run(where, run, lambda client, run_id: explain_run(client, run_id, paths.home().cache))
     if as_json:
         print_json(record.as_json())
         return
@@ -35,6 +36,8 @@ def why(run: str, as_json: bool, **where: str | None) -> None:
         console.print(attempts_table(record), highlight=False)
     if record.evaluation is not None:
         console.print(evaluation_line(record.evaluation), highlight=False, markup=False, soft_wrap=True)
+    for line in key_lines(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def headline(record: RunRecord) -> str:
@@ -75,6 +78,24 @@ def attempts_table(record: RunRecord) -> Table:
             Text(_told(attempt.cause) if attempt.cause else attempt.outcome),
         )
     return table
+
+
+def key_lines(record: RunRecord) -> list[str]:
+    """Return the run's key and its parts: two runs that agree in all of them are computed once."""
+    identity = record.identity
+    if identity is None or record.run_key is None:
+        return []
+    lines = [f"key {record.run_key}"]
+    if record.origin is not None:
+        lines = [f"{'reused from' if record.reused else 'went on from a checkpoint of'} {record.origin}", *lines]
+    parts = {
+        "config": " ".join(f"{key}={value}" for key, value in sorted(identity.config.items())),
+        "code": identity.code,
+        "data": identity.data,
+        "model": identity.model,
+        "versions": " ".join(f"{name}={version}" for name, version in sorted(identity.versions.items())),
+    }
+    return [*lines, *(f"  {part:<9} {value}" for part, value in parts.items())]
 
 
 def evaluation_line(evaluation: EvaluationTries) -> str:

@@ -59,6 +59,7 @@ def opening_of_run(
             SWEEP_TAG: sweep_id,
             "bertpar.snapshot": snapshot.key,
             "bertpar.code_digest": options.code.digest,
+            **({"bertpar.provenance": run.provenance} if run.provenance else {}),
             **_tags_of_claim(claimed),
             **_workflow_tags(training_id(run.run_id), options),
             **{f"{SWEPT_TAG_PREFIX}{key}": value for key, value in run.swept.items()},
