@@ -26,6 +26,8 @@ BOOTSTRAP_SEED = 0
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _COUNTS_AT_ONCE = 4_000_000  # numbers: 32 MB per array
+_ALIKE_FROM = 5
+"""So many examples of a kind, on average, and it is quicker to draw their number than each of them."""
 _DIGITS = 12
 """Of differences, behind the point: two equal means stay equal, whatever the order of their summation."""
 
@@ -166,13 +168,15 @@ def _each_resample(
 
 def _draw_counts(rng: np.random.Generator, frequencies: npt.NDArray[Any]) -> Iterator[FloatArray]:
     """Yield, some resamples at a time, how often each kind of example is drawn: [r, number of kinds]."""
-    total = int(frequencies.sum())
-    at_once = max(1, _COUNTS_AT_ONCE // len(frequencies))
+    total, num_kinds = int(frequencies.sum()), len(frequencies)
+    few_alike = _ALIKE_FROM * num_kinds >= total
+    kinds_N = np.repeat(np.arange(num_kinds), frequencies) if few_alike else np.arange(0)
+    at_once = max(1, _COUNTS_AT_ONCE // (total if few_alike else num_kinds))
     for start in range(0, NUM_RESAMPLES, at_once):
         num = min(at_once, NUM_RESAMPLES - start)
-        if len(frequencies) == total:  # each kind is one example: drawing them one by one is five times as fast
-            drawn = rng.integers(total, size=(num, total)) + total * np.arange(num)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=num * total).reshape(num, total)
+        if few_alike:
+            drawn = kinds_N[rng.integers(total, size=(num, total))] + num_kinds * np.arange(num)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=num * num_kinds).reshape(num, num_kinds)
         else:
             counts = rng.multinomial(total, frequencies / total, size=num)
         yield counts.astype(np.float64)

@@ -38,8 +38,10 @@ def series_of(comparison: Comparison) -> dict[str, Series]:
 def curves_chart(
     curves: Sequence[Curves], which: Callable[[Curves], Curve], y_title: str, series: Mapping[str, Series]
 ) -> Markup | None:
-    """Return one line for each run that has points; None where no run has."""
+    """Return one line for each run that has points, the first of the series on top; None where no run has points."""
+    places = {run_id: place for place, run_id in enumerate(series)}
     drawn = [(curve.run_id, which(curve)) for curve in curves if which(curve)]
+    drawn.sort(key=lambda item: places.get(item[0], len(places)))
     if not drawn:
         return None
     points = [(float(step), value) for _, curve in drawn for step, value in curve if math.isfinite(value)]
@@ -98,7 +100,7 @@ def _rate_series(plane: svg.Plane, runs: Sequence[RunResult], series: Series) ->
 
 # --- parallel coordinates ---------------------------------------------------------------------------------
 
-_LEAST_GAP, _AXIS_HEIGHT, _MARGIN, _HEAD = 110, 210, 64, 40
+_LEAST_GAP, _AXIS_HEIGHT, _MARGIN, _HEAD = 116, 210, 64, 40
 _MOST_LABELS = 8
 _LOG_FROM = 8.0
 """From this ratio of the largest to the smallest value on, an axis is logarithmic."""
@@ -152,8 +154,7 @@ class _Axis:
 
     def draw(self, x: float) -> Markup:
         parts = [svg.tag("line", x1=x, x2=x, y1=_HEAD, y2=_HEAD + _AXIS_HEIGHT, class_="axis")]
-        shortened = self.key if len(self.key) <= 20 else f"…{self.key[-19:]}"
-        parts.append(svg.text(x, _HEAD - 16, shortened, anchor="middle", class_="title"))
+        parts.append(svg.text(x, _HEAD - 16, _label(self.key.rpartition(".")[2], 16), anchor="middle", class_="title"))
         by_place = sorted(self.places, key=lambda value: self.places[value])
         labelled = by_place if len(by_place) <= _MOST_LABELS else [by_place[0], by_place[-1]]
         above = -math.inf
@@ -177,7 +178,7 @@ def _share(at: float, low: float, high: float) -> float:
     return (at - low) / (high - low) if high > low else 0.5
 
 
-def _label(value: str) -> str:
+def _label(value: str, longest: int = 14) -> str:
     number = _as_number(value)
     told = value if number is None else svg.number(number)
-    return told if len(told) <= 14 else f"{told[:13]}…"
+    return told if len(told) <= longest else f"{told[: longest - 1]}…"

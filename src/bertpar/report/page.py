@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bertpar.compare.words import LEGEND, conclusion, lead_text, limits, metric_text, p_text
 from bertpar.report import charts, examples
@@ -66,7 +66,7 @@ def _compared(contents: Contents) -> dict[str, Any]:
     objective = contents.objective
     facts: dict[str, Any] = {
         "comparison": comparison,
-        "legend": list(dict.fromkeys(series.values())),
+        "series": list(dict.fromkeys(series.values())),
         "validation_chart": charts.curves_chart(contents.curves, lambda c: c.validation, objective, series),
         "loss_chart": charts.curves_chart(contents.curves, lambda c: c.train_loss, "train/loss", series),
         "conclusion": None,
@@ -93,5 +93,5 @@ def _compared(contents: Contents) -> dict[str, Any]:
 
 
 def _breakable(name: str) -> Markup:
-    """Return a metric's name that a narrow column may break."""
-    return escape(name).replace("/", Markup("/<wbr>"))
+    """Return a name that a narrow column may break behind a comma or slash."""
+    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split("(?<=[,/])", name))
