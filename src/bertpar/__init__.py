@@ -9,12 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertpar.api import Run, Sweep, attach, sweep, sweeps
-    from bertpar.errors import BertparError, ConfigError, NotFoundError
+    from bertpar.api import Run, Sweep, attach, plan, sweep, sweeps
+    from bertpar.errors import BertparError, ConfigError, NotFoundError, RefusedError
 
-__all__ = ["BertparError", "ConfigError", "NotFoundError", "Run", "Sweep", "attach", "sweep", "sweeps"]
+__all__ = [
+    "BertparError",
+    "ConfigError",
+    "NotFoundError",
+    "RefusedError",
+    "Run",
+    "Sweep",
+    "attach",
+    "plan",
+    "sweep",
+    "sweeps",
+]
 
-_ERRORS = ("BertparError", "ConfigError", "NotFoundError")
+_ERRORS = ("BertparError", "ConfigError", "NotFoundError", "RefusedError")
 
 
 def __getattr__(name: str) -> Any:

@@ -71,6 +71,11 @@ def test_every_documented_block_runs_in_a_notebook(notebook: dict[str, list[Any]
     assert "<th>val/accuracy</th>" in results
     assert output_of(notebook, "best.predict").count("'label'") == 2
     assert "CheckpointRef(" in output_of(notebook, "bertpar.attach")
+    assert output_of(notebook, "live.cancel()") == "'cancelled'"
+    steered = output_of(notebook, "live.drop", "text/html")
+    assert (steered.count("lr"), steered.count("<td>cancelled</td>")) == (1, 1)
+    planned = output_of(notebook, "bertpar.plan", "text/html")
+    assert (planned.count("<td>cached</td>"), planned.count("<td>new</td>")) == (2, 1)
     assert "lr=fast must be a number > 0" in output_of(notebook, "lr=1e-3,fast")
 
 
@@ -175,3 +180,33 @@ def message_of(client: BlockingKernelClient, kind: str) -> dict[str, Any]:
         assert message["msg_type"] != "error", message["content"]
         if message["msg_type"] == kind:
             return dict(message["content"])
+
+
+def test_a_live_sweep_is_steered(at_home: User) -> None:
+    sweep = bertpar.sweep(*SLOW, "lr=1e-3,2e-3,3e-3", "sweep.max_parallel=1", "trainer.max_epochs=40")
+    assert [run.index for run in sweep.drop("lr=2e-3")] == [1]
+    (added,) = sweep.add("lr=5e-3")
+    assert (added.index, dict(added.swept)) == (3, {"lr": "0.005"})
+    with pytest.raises(bertpar.RefusedError):
+        sweep.add("lr=5e-3")
+    added.cancel()
+    until(lambda: added.status() == "cancelled")
+    added.retry()
+    first, _, third, _ = sweep.runs
+    until(lambda: first.status() == "training")
+    third.priority("high", preempt=True)
+    until(lambda: third.status() == "training")
+    third.pause()
+    until(lambda: third.status() == "paused")
+    third.resume()
+    sweep.set(max_parallel=None)
+    with pytest.raises(bertpar.ConfigError, match="max_parallel=0 must be a whole number"):
+        sweep.set(max_parallel=0)
+    sweep.pause()
+    until(lambda: sweep.details()["paused"])
+    sweep.resume()
+    assert sweep.cancel()
+    assert sweep.wait().status() == "cancelled"
+    assert not sweep.cancel()
+    with pytest.raises(bertpar.RefusedError, match="has ended: cancelled"):
+        sweep.pause()

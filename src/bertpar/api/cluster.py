@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from temporalio.client import Client
@@ -20,6 +21,11 @@ T = TypeVar("T")
 
 _SECONDS_UNTIL_SAID_AGAIN = 600.0
 _said_at: dict[str, float] = {}
+
+
+def as_folder(config_dir: str | Path | None) -> Path | None:
+    """Return the folder of a user's own configuration as a path."""
+    return None if config_dir is None else Path(config_dir).expanduser()
 
 
 def say(message: str) -> None:

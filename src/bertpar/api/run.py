@@ -1,16 +1,17 @@
-"""One run of a sweep, for Python's users."""
+"""One run of a sweep, for Python's users: looked at, steered, predicted with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bertpar.api.cluster import Cluster
-from bertpar.errors import DataError
+from bertpar import steer
+from bertpar.api.cluster import Cluster, say
+from bertpar.errors import ConfigError, DataError
 from bertpar.events import CheckpointRef
 from bertpar.observe import checkpoints_of, find_run, observe
 from bertpar.predictions import predict
-from bertpar.states import RunRef
+from bertpar.states import Priority, RunRef
 from bertpar.workflows.records import run_name
 
 
@@ -63,6 +64,35 @@ class Run:
     def checkpoints(self) -> list[CheckpointRef]:
         """Return its checkpoints, by step: each with `step`, `metrics`, `num_bytes`, `digest`, `key` in the store."""
         return self._cluster.ask(lambda client: checkpoints_of(client, self.run_id))
+
+    def pause(self) -> None:
+        """Have it make a checkpoint at its next step and leave its slot.
+
+        Raises (as every command here):
+            RefusedError: its state, or that of its sweep, does not allow it; the message names it.
+        """
+        self._cluster.ask(lambda client: steer.pause(client, self.run_id, say))
+
+    def resume(self) -> None:
+        """Let it go on after a pause, from its checkpoint."""
+        self._cluster.ask(lambda client: steer.resume(client, self.run_id, say))
+
+    def cancel(self) -> None:
+        """Stop it, with a checkpoint; its siblings go on."""
+        self._cluster.ask(lambda client: steer.cancel_run(client, self.run_id, say))
+
+    def retry(self) -> None:
+        """Queue it again after it has failed or was cancelled; it goes on from its checkpoint."""
+        self._cluster.ask(lambda client: steer.retry(client, self.run_id, say))
+
+    def priority(self, priority: Priority, *, preempt: bool = False) -> None:
+        """Have it take the next free slot (`high`), or wait its turn (`normal`).
+
+        With `preempt` a slot is freed at once: the least advanced training makes a checkpoint and yields.
+        """
+        if preempt and priority != "high":
+            raise ConfigError("preempt makes room for an urgent run: priority('high', preempt=True)")
+        self._cluster.ask(lambda client: steer.prioritize(client, self.run_id, priority, say, preempt=preempt))
 
     def predict(
         self, texts: Sequence[str], *, text_pairs: Sequence[str] | None = None, step: int | None = None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertpar import paths
 from bertpar.api import background
-from bertpar.api.cluster import Cluster, say
+from bertpar.api.cluster import Cluster, as_folder, say
+from bertpar.api.frame import plan_frame
 from bertpar.api.sweeping import Sweep
 from bertpar.client import temporal_spec
 from bertpar.composing import compose_sweep
 from bertpar.listing import list_sweeps
 from bertpar.naming import resolve_sweep
+from bertpar.plans import make_plan
 from bertpar.submit import submit
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def sweep(*overrides: str, config_dir: str | Path | None = None) -> Sweep:
@@ -25,9 +31,22 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> Sweep:
         BertparError: the store, MLflow or Temporal cannot be reached.
     """
     home = paths.home()
-    batch = compose_sweep(overrides, home, config_dir=None if config_dir is None else Path(config_dir).expanduser())
+    batch = compose_sweep(overrides, home, config_dir=as_folder(config_dir))
     submitted = background.run(submit(batch, home, final=True, say=say))
     return Sweep(Cluster(batch.sweep.temporal, home), submitted.sweep_id)
+
+
+def plan(*overrides: str, config_dir: str | Path | None = None) -> DataFrame:
+    """Return what would become of each run of that sweep: `verdict` (new, cached, resume, duplicate), why, how long.
+
+    Data is prepared if that was not done before; nothing is trained.
+
+    Raises:
+        ConfigError, BertparError: as `sweep`.
+    """
+    home = paths.home()
+    batch = compose_sweep(overrides, home, config_dir=as_folder(config_dir))
+    return plan_frame(background.run(make_plan(batch, home, say)))
 
 
 def attach(

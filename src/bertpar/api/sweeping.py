@@ -1,13 +1,15 @@
-"""A sweep for Python's users: awaited, looked at."""
+"""A sweep for Python's users: awaited, looked at, steered."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertpar import extending, steer
 from bertpar.api import background, display, html
-from bertpar.api.cluster import Cluster
+from bertpar.api.cluster import Cluster, as_folder, say
 from bertpar.api.frame import results_frame
 from bertpar.api.run import Run
 from bertpar.errors import NotFoundError
@@ -98,6 +100,42 @@ class Sweep:
         if not ranked:
             raise NotFoundError(f"no run of {self.sweep_id} has completed: sweep.results() shows how far they are")
         return Run(self._cluster, ranked[0].run)
+
+    def pause(self) -> None:
+        """Start nothing more, and have what trains make a checkpoint and leave its slot.
+
+        Raises (as every command here but `cancel`):
+            RefusedError: the sweep has ended, or its state does not allow it; the message names it.
+        """
+        self._cluster.ask(lambda client: steer.pause(client, self.sweep_id, say))
+
+    def resume(self) -> None:
+        """Go on after a pause, also one that the sweep made by itself: with all paused runs, and what is queued."""
+        self._cluster.ask(lambda client: steer.resume(client, self.sweep_id, say))
+
+    def cancel(self) -> bool:
+        """Stop it; what is finished stays. Return False where it has ended already."""
+        return self._cluster.ask(lambda client: steer.cancel_sweep(client, self.sweep_id))
+
+    def add(self, *overrides: str, config_dir: str | Path | None = None) -> list[Run]:
+        """Add the runs that `overrides` describe, configured like the first one otherwise, and return them."""
+        cluster = self._cluster
+        _, refs = cluster.ask(
+            lambda client: extending.add(
+                client, self.sweep_id, overrides, cluster.home, say, config_dir=as_folder(config_dir)
+            )
+        )
+        return [Run(cluster, ref) for ref in refs]
+
+    def drop(self, *criteria: str) -> list[Run]:
+        """Cancel the runs, of those not done yet, that match all of `criteria` (`"lr=1e-3"`), and return them."""
+        dropped = self._cluster.ask(lambda client: steer.drop(client, self.sweep_id, criteria, say)).runs
+        return [run for run in self.runs if run.index in dropped]
+
+    def set(self, *, max_parallel: int | None) -> None:
+        """Change how many runs may be in flight; None for as many as workers have slots. Nothing is stopped."""
+        assignment = f"max_parallel={'null' if max_parallel is None else max_parallel}"
+        self._cluster.ask(lambda client: steer.set_option(client, self.sweep_id, assignment, say))
 
     def _view(self) -> SweepView:
         return self._cluster.ask(lambda client: observe(client, self.sweep_id))
