@@ -15,7 +15,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.errors import NotFoundError, WorkflowStuckError
-from bertpar.events import CheckpointRef, Failure, Progress
+from bertpar.events import Failure, Progress
 from bertpar.states import Attempt, Order, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.records import run_name, training_id
@@ -195,19 +195,6 @@ async def find_run(client: Client, run_id: str) -> tuple[SweepStatus, RunState]:
             return sweep, state
     known = [state.run.index for state in sweep.runs]
     raise NotFoundError(f"sweep {sweep_id} has no run {index}; its runs: {known[0]} to {known[-1]}")
-
-
-async def checkpoints_of(client: Client, run_id: str) -> list[CheckpointRef]:
-    """Return the run's existing checkpoints, by step; none for a run whose training has not begun.
-
-    Raises:
-        NotFoundError: no such run.
-    """
-    try:
-        return await query(client, training_id(run_id), TrainingWorkflow.checkpoints)
-    except NotFoundError:
-        _, state = await find_run(client, run_id)
-        return await checkpoints_of(client, state.origin) if state.origin is not None else []
 
 
 async def _look_back(client: Client, state: RunState) -> RunView:

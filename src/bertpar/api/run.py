@@ -7,11 +7,13 @@ from typing import Any
 
 from bertpar import steer
 from bertpar.api.cluster import Cluster, say
+from bertpar.catalogue import read_uses, read_whole_catalogue
 from bertpar.errors import ConfigError, DataError
 from bertpar.events import CheckpointRef
-from bertpar.observe import checkpoints_of, find_run, observe
+from bertpar.observe import find_run, observe
 from bertpar.predictions import predict
 from bertpar.states import Priority, RunRef
+from bertpar.store import Store
 from bertpar.workflows.records import run_name
 
 
@@ -63,7 +65,9 @@ class Run:
 
     def checkpoints(self) -> list[CheckpointRef]:
         """Return its checkpoints, by step: each with `step`, `metrics`, `num_bytes`, `digest`, `key` in the store."""
-        return self._cluster.ask(lambda client: checkpoints_of(client, self.run_id))
+        sweep, _ = self._cluster.ask(lambda client: find_run(client, self.run_id))
+        store = Store(sweep.options.store_root, self._cluster.home.cache)
+        return [entry.checkpoint for entry in read_whole_catalogue(store, self.run_id, read_uses(store)).entries]
 
     def pause(self) -> None:
         """Have it make a checkpoint at its next step and leave its slot.

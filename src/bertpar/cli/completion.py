@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
+import psutil
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 
     from bertpar.listing import SweepChain
 
-_PATIENCE_SECONDS = 0.5
-"""With the imports before it, the shell waits for less than a second."""
+_PATIENCE_SECONDS = 0.95
+"""Since the start of this process, whose imports take the most of it: a person waits for a second at most."""
 
 _MAX_OFFERED = 50
 
@@ -109,5 +111,5 @@ def _ask(ctx: click.Context, work: Callable[[Client], Awaitable[list[CompletionI
     # In a thread that may be left behind: connecting cannot be interrupted.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(_PATIENCE_SECONDS)
+    asking.join(max(0.0, psutil.Process().create_time() + _PATIENCE_SECONDS - time.time()))
     return list(found)
