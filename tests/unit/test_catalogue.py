@@ -104,7 +104,7 @@ def test_a_checkpoint_is_found_by_step_or_as_the_best_and_a_deleted_one_is_told(
     assert run.find(4).key == newer
     with pytest.raises(NotFoundError, match=r"has no best checkpoint; there are: 2, 4, 6"):
         run.find(None)
-    note_collected(store, "s-1/0", [run.find(2), run.find(4)])
+    note_collected(store, "s-1/0", [entry.checkpoint for entry in run.entries[:2]])
     assert collected_steps(store, "s-1/0") == ()
     for entry in run.entries[:2]:
         store.remove(entry.checkpoint.key)
