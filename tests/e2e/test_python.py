@@ -15,7 +15,7 @@ import nbclient
 import nbformat
 import pytest
 from jupyter_client import BlockingKernelClient
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager, start_new_kernel
 
 import bertpar
 from tests.e2e.conftest import ROOT, User, until
@@ -155,31 +155,54 @@ def test_the_best_of_a_sweep_that_has_not_got_one_and_impossible_texts_are_refus
     sweep.wait()
 
 
-def test_a_sweep_that_was_shown_is_redrawn_while_the_notebook_does_other_things(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def kernel(user: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    """A notebook's kernel of the user's, to which cells are given one by one."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(user.home / "jupyter"))
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(user.home), env=user.environment)
-    try:
-        client.execute(f"import bertpar; sweep = bertpar.sweep(*{SLOW!r}, 'lr=1e-3', 'sweep.name=shown'); sweep")
-        shown = message_of(client, "display_data")
-        client.execute("1 + 1")
-        redrawn = message_of(client, "update_display_data")
-        while "</span> (1 completed)</div>" not in redrawn["data"]["text/html"]:
-            redrawn = message_of(client, "update_display_data")
-        assert redrawn["transient"] == shown["transient"]  # it is the same table
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
 
 
 def message_of(client: BlockingKernelClient, kind: str) -> dict[str, Any]:
     """Return the content of the kernel's next message of that kind; an error that it reports instead fails the test."""
     while True:
         message = client.get_iopub_msg(timeout=120)
-        assert message["msg_type"] != "error", message["content"]
         if message["msg_type"] == kind:
             return dict(message["content"])
+        assert message["msg_type"] != "error", message["content"]
+
+
+def test_a_sweep_that_was_shown_is_redrawn_while_the_notebook_does_other_things(
+    kernel: tuple[KernelManager, BlockingKernelClient],
+) -> None:
+    _, client = kernel
+    client.execute(f"import bertpar; sweep = bertpar.sweep(*{SLOW!r}, 'lr=1e-3', 'sweep.name=shown'); sweep")
+    shown = message_of(client, "display_data")
+    client.execute("1 + 1")
+    redrawn = message_of(client, "update_display_data")
+    while "</span> (1 completed)</div>" not in redrawn["data"]["text/html"]:
+        redrawn = message_of(client, "update_display_data")
+    assert redrawn["transient"] == shown["transient"]  # it is the same table
+
+
+def test_interrupting_a_cell_that_awaits_leaves_the_sweep_and_says_so(
+    at_home: User, kernel: tuple[KernelManager, BlockingKernelClient]
+) -> None:
+    manager, client = kernel
+    code = f"import bertpar; sweep = bertpar.sweep(*{SLOW!r}, 'lr=1e-3', 'sweep.name=awaited'); print(sweep.sweep_id)"
+    client.execute(f"{code}\nawait sweep")
+    sweep = bertpar.attach(message_of(client, "stream")["text"].strip())
+    until(lambda: sweep.details()["runs"][0]["step"] > 0)
+    manager.interrupt_kernel()
+    assert (
+        f"interrupted: the sweep goes on.\n  follow it:  bertpar attach {sweep.sweep_id}"
+        in message_of(client, "stream")["text"]
+    )
+    assert message_of(client, "error")["ename"] == "CancelledError"
+    assert sweep.status() == "running"
+    sweep.cancel()
 
 
 def test_a_live_sweep_is_steered(at_home: User) -> None:

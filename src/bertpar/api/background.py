@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SECONDS_TO_END = 5.0
+_SECONDS_BETWEEN_WAKES = 0.5
 
 _lock = threading.Lock()
 _background: _Background | None = None
@@ -32,7 +33,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 async def run_beside(work: Coroutine[Any, Any, T]) -> T:
     """Do the work without blocking the caller's own loop; a caller that is cancelled cancels the work."""
-    return await asyncio.wrap_future(begin(work))
+    future = asyncio.wrap_future(begin(work))
+    try:
+        while not future.done():  # a loop in which nothing happens would not notice a notebook's Interrupt
+            await asyncio.wait({future}, timeout=_SECONDS_BETWEEN_WAKES)
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
+    return future.result()
 
 
 def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
