@@ -74,7 +74,7 @@ class Comparison:
             "test_metric": self.test_metric,
             "num_test_examples": self.num_examples,
             "method": {
-                "interval": "paired percentile bootstrap over test examples, and over seeds where there are several",
+                "interval": "paired percentile bootstrap over test examples, Student's t for seeds",
                 "confidence": statistics.CONFIDENCE,
                 "num_resamples": statistics.NUM_RESAMPLES,
                 "seed": statistics.BOOTSTRAP_SEED,

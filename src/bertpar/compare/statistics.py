@@ -5,8 +5,7 @@ seeds each. See docs/compare.md for the reasons.
 Shapes: N test examples, S seeds of one configuration, R resamples.
 
 Efron & Tibshirani, An Introduction to the Bootstrap, 1993. Holm, Scandinavian Journal of Statistics 6, 1979.
-McNemar, Psychometrika 12, 1947. Rao & Wu, Journal of the American Statistical Association 83, 1988.
-Owen, The Pigeonhole Bootstrap, Annals of Applied Statistics 1, 2007.
+McNemar, Psychometrika 12, 1947. Student, The probable error of a mean, Biometrika 6, 1908.
 Dror et al., The Hitchhiker's Guide to Testing Statistical Significance in NLP, ACL 2018.
 """
 
@@ -73,7 +72,7 @@ class PairedDifference:
     p_mcnemar: float | None
     """Exact, two-sided (McNemar 1947); None unless both are classifications with one seed each."""
     seeds_paired: bool
-    """The same seeds on both sides, which were then resampled together."""
+    """The same seeds on both sides: their variation is that of the differences by seed."""
 
     @property
     def p_value(self) -> float:
@@ -84,20 +83,19 @@ class PairedDifference:
 def paired_difference(one: Hits | Scores, other: Hits | Scores, *, seed: int = BOOTSTRAP_SEED) -> PairedDifference:
     """Return `one` minus `other` with its uncertainty, from NUM_RESAMPLES resamples.
 
-    Each resample draws N examples with replacement, the same ones for all runs of both sides. Where a side has
-    S > 1 seeds it also draws S - 1 of them with replacement: S draws would make the variance of their mean too small
-    by the factor (S - 1)/S (Rao & Wu 1988). Sides with the same seeds draw the same ones. Examples and seeds drawn
-    independently make an interval that is rather too wide than too narrow (Owen 2007): what is neither the example's
-    nor the seed's share of the variation is counted more than once.
+    Each resample draws N examples with replacement, the same ones for all runs of both sides. To its difference comes
+    what other seeds would have changed: a Student's t variate of S - 1 degrees of freedom times the standard error of
+    the mean over seeds, one for the differences by seed where both sides have the same seeds, else one for each side.
+    Drawing seeds with replacement instead would find two equal configurations of two seeds each different in every
+    second case: all draws are on one side of 0 whenever both differences are.
     """
     difference = round(float(one.metric_S().mean() - other.metric_S().mean()), _DIGITS)
     rng = np.random.default_rng(seed)
     values_RS, other_RS = _resampled_metrics(one, other, rng)
     seeds_paired = sorted(one.seeds) == sorted(other.seeds)
-    drawn = _draw_seeds(rng, len(one.seeds))
-    drawn_other = drawn if seeds_paired else _draw_seeds(rng, len(other.seeds))
-    one_R, other_R = _mean_of_drawn(values_RS, one.seeds, drawn), _mean_of_drawn(other_RS, other.seeds, drawn_other)
-    differences_R = np.round(one_R - other_R, _DIGITS)
+    differences_R = values_RS.mean(axis=1) - other_RS.mean(axis=1) + _seed_noise(one, other, seeds_paired, rng)
+    largest = 1.0 if isinstance(one, Hits) else 2.0  # accuracies differ by 1 at most, correlations by 2
+    differences_R = np.clip(np.round(differences_R, _DIGITS), -largest, largest)
     low, high = _percentiles(differences_R)
     return PairedDifference(
         difference=difference,
@@ -182,14 +180,16 @@ def _draw_counts(rng: np.random.Generator, frequencies: npt.NDArray[Any]) -> Ite
         yield counts.astype(np.float64)
 
 
-def _draw_seeds(rng: np.random.Generator, num_seeds: int) -> npt.NDArray[np.int64]:
-    return rng.integers(num_seeds, size=(NUM_RESAMPLES, max(1, num_seeds - 1)))
-
-
-def _mean_of_drawn(values_RS: FloatArray, seeds: Sequence[int], drawn: npt.NDArray[np.int64]) -> FloatArray:
-    in_order_RS = values_RS[:, np.argsort(seeds)]  # so that a paired draw is the same seed on both sides
-    means: FloatArray = np.take_along_axis(in_order_RS, drawn, axis=1).mean(axis=1)
-    return means
+def _seed_noise(one: Hits | Scores, other: Hits | Scores, paired: bool, rng: np.random.Generator) -> FloatArray:
+    """Return by how much the difference of the means would vary with other seeds, as far as the seeds tell: [R]."""
+    one_S, other_S = one.metric_S()[np.argsort(one.seeds)], other.metric_S()[np.argsort(other.seeds)]
+    samples = [one_S - other_S] if paired else [one_S, other_S]
+    noise_R = np.zeros(NUM_RESAMPLES)
+    for values_S in samples:
+        if len(values_S) > 1:
+            standard_error = values_S.std(ddof=1) / np.sqrt(len(values_S))
+            noise_R += standard_error * rng.standard_t(len(values_S) - 1, size=NUM_RESAMPLES)
+    return noise_R
 
 
 def _pearson(weights_RN: FloatArray, scores_NS: FloatArray, labels_N: FloatArray) -> FloatArray:

@@ -88,5 +88,5 @@ def counted(number: int, noun: str) -> str:
 
 LEGEND = (
     f"± is the standard deviation over seeds. lead: the winner's test metric minus the configuration's, with the "
-    f"{CONFIDENCE:.0%} interval of a paired bootstrap; p after Holm's correction."
+    f"{CONFIDENCE:.0%} interval of a paired bootstrap over examples, seeds included; p after Holm's correction."
 )

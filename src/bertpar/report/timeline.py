@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bertpar.events import Failure
+from bertpar.states import TERMINAL
 from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
 
 _STEPS = tuple(
@@ -67,7 +68,7 @@ def timeline_of(records: Sequence[RunRecord], names: dict[str, str], now: dateti
     moments = [moment for record in records for moment in _moments(record)]
     if not moments:
         return None
-    running = any(record.status not in ("completed", "failed", "cancelled") for record in records)
+    running = any(record.status not in TERMINAL for record in records)
     axis = _Axis(min(moments), max([*moments, now] if running else moments))
     lanes = [
         Lane(index=_index(record), name=names.get(record.run_id, record.run_id), bars=tuple(_bars(record, axis)))
