@@ -24,6 +24,8 @@ _COLORS = {
 }
 """Of states; in the middle of the scale, so that they can be read on a light and on a dark page."""
 
+_TABLE = "color: inherit; border-collapse: collapse; font-variant-numeric: tabular-nums"
+
 
 def sweep_table(view: SweepView) -> str:
     """Return the runs as a table: while the sweep runs how far they are, afterwards their ranking."""
@@ -32,7 +34,8 @@ def sweep_table(view: SweepView) -> str:
     head = "".join(_cell("th", column, escape(column.title)) for column in columns)
     body = "".join(f"<tr>{_row(run, columns)}</tr>" for run in runs)
     notes = "".join(f"<div>{escape(line)}</div>" for line in paused_lines(view))
-    return f"<div>{_caption(view)}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
+    table = f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f"<div>{_caption(view)}{table}{notes}</div>"
 
 
 def _caption(view: SweepView) -> str:
@@ -40,7 +43,7 @@ def _caption(view: SweepView) -> str:
     name = escape(sweep.sweep_id)
     if sweep.options.temporal_ui:
         address = escape(temporal_page(sweep.options.temporal_ui, sweep.sweep_id))
-        name = f'<a href="{address}" target="_blank" rel="noopener">{name}</a>'
+        name = f'<a style="color: inherit" href="{address}" target="_blank" rel="noopener">{name}</a>'
     return f"<div>sweep {name}: {_colored(sweep.status)} ({escape(count_statuses(view.runs))})</div>"
 
 
@@ -49,7 +52,7 @@ def _row(run: RunView, columns: Sequence[Column[RunView]]) -> str:
 
 
 def _cell(tag: str, column: Column[RunView], content: str) -> str:
-    return f'<{tag} style="text-align: {"left" if column.left else "right"}">{content}</{tag}>'
+    return f'<{tag} style="padding: 2px 8px; text-align: {"left" if column.left else "right"}">{content}</{tag}>'
 
 
 def _content(cell: RenderableType) -> str:
