@@ -18,7 +18,7 @@ from bertpar.hydra_errors import explain
 from bertpar.observe import query
 from bertpar.paths import Home
 from bertpar.states import RunRef, Steered, SweepOptions, SweepStatus
-from bertpar.steer import Say, update
+from bertpar.steer import Say, over, update
 from bertpar.store import Store
 from bertpar.submit import run_refs, sweep_options
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -45,6 +45,8 @@ async def add(
         NotFoundError, RefusedError: as in steer.py; a run is in the sweep already, or the code is not the sweep's.
     """
     sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    if sweep.status != "running":
+        raise over(sweep)
     if not sweep.runs:
         raise RefusedError(f"sweep {sweep_id} has no run yet that another could be like")
     base = _base(sweep.runs[0].run, overrides)

@@ -154,8 +154,9 @@ async def update(client: Client, sweep_id: str, change: Any, payload: Any, say: 
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
-        sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
-        raise _over(sweep, "ended by others" if sweep.status == "running" else sweep.status) from error
+        if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:  # it has just continued as new
+            return await update(client, sweep_id, change, payload, say)
+        raise over(await query(client, sweep_id, CoordinatorWorkflow.status)) from error
 
 
 async def _coordinator(client: Client, sweep_id: str) -> WorkflowHandle[Any, Any]:
@@ -171,8 +172,9 @@ async def _coordinator(client: Client, sweep_id: str) -> WorkflowHandle[Any, Any
     return handle
 
 
-def _over(sweep: SweepStatus, how: str) -> RefusedError:
+def over(sweep: SweepStatus) -> RefusedError:
     """Return the error for a command on a sweep that has ended."""
+    how = "ended by others" if sweep.status == "running" else sweep.status  # terminated, it could not know
     return RefusedError(
         f"sweep {sweep.sweep_id} has ended: {how}. Only a sweep that runs takes commands; to go on, run the command "
         "that started it again, with whatever should be different"

@@ -7,6 +7,7 @@ from tests.mutations.files import FILES
 from tests.mutations.protection import Protection
 from tests.mutations.resumption import RESUMPTION
 from tests.mutations.stack import STACK
+from tests.mutations.steering import STEERING
 from tests.mutations.tracking import TRACKING
 
-PROTECTIONS: tuple[Protection, ...] = (*RESUMPTION, *FILES, *ATTEMPTS, *TRACKING, *STACK)
+PROTECTIONS: tuple[Protection, ...] = (*RESUMPTION, *FILES, *ATTEMPTS, *TRACKING, *STACK, *STEERING)

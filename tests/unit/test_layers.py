@@ -17,6 +17,7 @@ HEAVY = {"torch", "transformers", "pytorch_lightning", "datasets", "mlflow", "sk
         "import bertpar.launch, bertpar.submit, bertpar.follow, bertpar.compose, bertpar.tracking",
         "import bertpar.cli.sweeps, bertpar.cli.stack, bertpar.predictions",
         "import bertpar.api, bertpar.api.display, bertpar.api.html",
+        "import bertpar.cli.steering, bertpar.steer, bertpar.extending",
         "import bertpar.worker, bertpar.activities",
         "import bertpar.cli.verify, bertpar.verify.resume",
         "import bertpar.cli.compare, bertpar.compare, bertpar.report",

@@ -24,6 +24,7 @@ from bertpar.states import Command, RunBatch, RunState, Steered, SweepStatus
 from bertpar.why import explain_run
 from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import Script, Sweep, checkpoint, evaluate_at_once, running_sweep, save, trained, until
+from tests.workflows.test_lost_worker import start_worker
 
 
 @dataclass
@@ -86,6 +87,11 @@ class Live:
         command = Command(kind=kind, run=run, **more)  # type: ignore[arg-type]
         return await steer.steer(self.client, self.sweep_id, command, print)
 
+    async def begin(self, num_runs: int) -> None:
+        handle = await self.sweep.start()
+        runs = tuple(self.sweep.ref(index) for index in range(num_runs))
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
+
     async def end(self) -> SweepStatus:
         """Let everything end."""
         self.trainings.all_may_end = True
@@ -94,14 +100,14 @@ class Live:
 
 
 @asynccontextmanager
-async def live(client: Client, num_runs: int, **options: object) -> AsyncIterator[Live]:
+async def live(client: Client, num_runs: int, *, starts: bool = True, **options: object) -> AsyncIterator[Live]:
     trainings = Trainings()
     script = Script(train=trainings.train)
     async with running_sweep(client, script, **options) as sweep:  # type: ignore[arg-type]
-        handle = await sweep.start()
-        runs = tuple(sweep.ref(index) for index in range(num_runs))
-        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
-        yield Live(sweep, trainings, client)
+        alive = Live(sweep, trainings, client)
+        if starts:
+            await alive.begin(num_runs)
+        yield alive
 
 
 def begun(trainings: Trainings, *indices: int) -> Callable[[], bool]:
@@ -213,6 +219,53 @@ async def test_a_paused_sweep_outlives_its_history_and_keeps_its_attempts() -> N
     assert sorted(sweep.trainings.numbers) == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 
+async def test_what_failures_have_changed_about_a_training_stays_changed_after_a_pause(client: Client) -> None:
+    async with live(client, 1) as sweep:
+
+        async def out_of_memory_once(job: TrainJob) -> TrainResult:
+            if job.attempt == 1:
+                raise ApplicationError("out of memory", None, 3, type="OutOfMemoryError")
+            return await sweep.trainings.train(job)
+
+        sweep.sweep.script.train = out_of_memory_once
+        await until(begun(sweep.trainings, 0))
+        await sweep.steer("pause", 0)
+        await sweep.reaches("paused")
+        await sweep.steer("resume", 0)
+        await sweep.end()
+    assert [(job.attempt, job.batch_divisor) for job in sweep.sweep.script.train_jobs] == [(1, 1), (2, 2), (3, 2)]
+
+
+async def test_a_command_outlives_the_worker_that_took_it(client: Client) -> None:
+    may_leave = asyncio.Event()
+    async with live(client, 1, workflows_elsewhere=True, heartbeat_timeout_seconds=60.0, starts=False) as sweep:
+
+        async def leave_late(job: TrainJob) -> TrainResult:
+            try:
+                return await sweep.trainings.train(job)
+            except ApplicationError:
+                await may_leave.wait()
+                raise
+
+        sweep.sweep.script.train = leave_late
+        worker = start_worker(sweep.sweep)
+        try:
+            await sweep.begin(1)
+            await until(begun(sweep.trainings, 0))
+            await sweep.steer("pause", 0)
+            worker.kill()
+            worker.communicate()
+            may_leave.set()
+            worker = await asyncio.to_thread(start_worker, sweep.sweep)
+            await sweep.reaches("paused")
+            await sweep.steer("resume", 0)
+            assert (await sweep.end()).status == "completed"
+        finally:
+            worker.kill()
+            worker.communicate()
+    assert sweep.trainings.numbers == [(0, 1), (0, 2)]
+
+
 # --- cancel, drop, retry ----------------------------------------------------------------------------------
 
 
@@ -226,6 +279,23 @@ async def test_a_cancelled_run_leaves_a_checkpoint_and_its_sweep_completes_witho
     assert status.status == "completed"
     closed = sweep.sweep.script.closed
     assert closed == {f"{sweep.sweep_id}/0": "KILLED", f"{sweep.sweep_id}/1": "FINISHED", sweep.sweep_id: "FINISHED"}
+
+
+async def test_a_training_that_ends_well_while_its_run_is_cancelled_is_not_evaluated(client: Client) -> None:
+    async with live(client, 2) as sweep:
+
+        async def end_instead(job: TrainJob) -> TrainResult:
+            try:
+                return await sweep.trainings.train(job)
+            except ApplicationError:
+                return trained(job, checkpoint(job, 100))
+
+        sweep.sweep.script.train = end_instead
+        await until(begun(sweep.trainings, 0, 1))
+        await sweep.steer("cancel", 0)
+        await sweep.reaches("cancelled", "training")
+        assert "evaluate" not in sweep.sweep.script.queues
+        assert (await sweep.end()).status == "completed"
 
 
 async def test_a_paused_run_that_is_cancelled_is_closed_in_mlflow(client: Client) -> None:
