@@ -39,6 +39,9 @@ REUSED_TAG = "bertpar.reused_from"
 CONTINUES_TAG = "bertpar.continues"
 """Tag of a run that went on from another run's checkpoint: that run."""
 
+FORKED_TAG = "bertpar.forked_from"
+"""Tag of a fork: the run and step with whose weights it began, `RUN@STEP`."""
+
 TEMPORAL_TAG = "bertpar.temporal_url"
 """Tag with Temporal's page of the run's or sweep's workflow."""
 

@@ -49,9 +49,10 @@ async def add(
         raise over(sweep)
     if not sweep.runs:
         raise RefusedError(f"sweep {sweep_id} has no run yet that another could be like")
-    base = _base(sweep.runs[0].run, overrides)
+    varied = sweep.runs[0].run.swept
+    base = without_keys(sweep.runs[0].run.overrides, [*(f"{key}={value}" for key, value in varied.items()), *overrides])
     batch = compose_sweep([*base, *overrides], home, config_dir=config_dir, first_index=len(sweep.runs))
-    _check_same_sweep(sweep, batch.sweep, overrides)
+    check_same_sweep(sweep, batch.sweep, overrides)
     store = Store(batch.sweep.store_root, home.cache)
     store.check_writable()
     refs = run_refs(sweep_id, replace(batch, given=frozenset(given_values(base))), store)
@@ -59,10 +60,10 @@ async def add(
     return steered, refs
 
 
-def _base(first: RunRef, overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a sweep's first run that hold for its new runs too."""
-    varied = {_key(f"{key}={value}") for key, value in first.swept.items()} | {_key(item) for item in overrides}
-    return [item for item in first.overrides if _key(item) not in varied]
+def without_keys(overrides: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return those of the overrides whose keys the others do not give."""
+    given = {_key(item) for item in others}
+    return [item for item in overrides if _key(item) not in given]
 
 
 def _key(override: str) -> str:
@@ -72,7 +73,7 @@ def _key(override: str) -> str:
         raise ConfigError(explain(error)) from error
 
 
-def _check_same_sweep(sweep: SweepStatus, spec: SweepSpec, overrides: Sequence[str]) -> None:
+def check_same_sweep(sweep: SweepStatus, spec: SweepSpec, overrides: Sequence[str]) -> None:
     """Refuse what cannot differ within a sweep, with both values."""
     if "sweep.max_parallel" in map(_key, overrides):
         raise ConfigError(f"sweep.max_parallel is the whole sweep's: bertpar set {sweep.sweep_id} max_parallel=...")

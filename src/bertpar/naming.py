@@ -65,6 +65,18 @@ def choose(text: str, sweep_ids: Sequence[str]) -> str:
     raise NotFoundError(f"{text} does not exist; there are: {', '.join(likely) or 'no sweeps'}")
 
 
+def split_step(text: str) -> tuple[str, int | None]:
+    """Return the parts of RUN[@STEP].
+
+    Raises:
+        NotFoundError: what follows @ is no step.
+    """
+    run, at, step = text.partition("@")
+    if at and not step.isdecimal():
+        raise NotFoundError(f"{text}: what follows @ must be a step, for example {run}@8")
+    return run, int(step) if at else None
+
+
 def split_run(text: str) -> tuple[str, int] | None:
     """Return sweep and number where `text` has a run's form, SWEEP/INDEX."""
     sweep, _, index = text.rpartition("/")

@@ -80,6 +80,8 @@ class RunView:
             "reused": state.reused,
             "origin": state.origin,
             "saved_seconds": state.saved_seconds,
+            "forked_from": state.run.forked_from,
+            "forks": list(state.forks),
             "failure": None if state.failure is None else vars(state.failure),
         }
 

@@ -42,6 +42,8 @@ class RunRef:
     mode: Literal["min", "max"]
     provenance: str | None = None
     """Store folder of what it takes to repeat the run (provenance.py)."""
+    forked_from: str | None = None
+    """`RUN@STEP`: the checkpoint whose weights a fork begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,8 @@ class RunState:
     """Wall time of training that equal runs had done."""
     evaluation_key: str | None = None
     """Store folder of the evaluation; another run's where the result is reused."""
+    forks: tuple[str, ...] = ()
+    """Runs of the same sweep that began with the weights of a checkpoint of this one."""
     priority: Priority = "normal"
     order: Order | None = None
     """What it was told and has not done yet."""

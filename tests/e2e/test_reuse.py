@@ -92,7 +92,7 @@ def test_a_cancelled_sweep_is_gone_on_with_and_gives_the_bits_of_an_undisturbed_
 
 
 def test_a_plan_names_the_part_of_the_key_that_has_changed(editor: Editor, tmp_path: Path) -> None:
-    rows = [f"{i},film {i} is {word},{word}" for i, word in enumerate(["good", "bad"] * 40)]
+    rows = [f"{i},film {i} is {word},{word}" for i, word in enumerate(["good", "bad"] * 80)]
     data = tmp_path / "data.csv"
     files = ("data=files", f"data.train_file={data}", "data.text_column=text", "data.label_column=label")
 

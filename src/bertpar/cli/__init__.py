@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "resume": "bertpar.cli.steering:resume",
     "cancel": "bertpar.cli.steering:cancel",
     "add": "bertpar.cli.steering:add",
+    "fork": "bertpar.cli.fork:fork",
     "drop": "bertpar.cli.steering:drop",
     "retry": "bertpar.cli.steering:retry",
     "priority": "bertpar.cli.steering:priority",

@@ -216,13 +216,13 @@ def _find_checkpoint(text: str, store_root: str | None, where: Where) -> tuple[S
     Raises:
         NotFoundError: it does not exist; the message lists those that do.
     """
-    run, at, step = text.partition("@")
-    if at and not step.isdecimal():
-        raise NotFoundError(f"{text}: what follows @ must be a step, for example {run}@8")
+    from bertpar.naming import split_step
+
+    run, step = split_step(text)
     store, runs = _read(run, store_root, where)
     if len(runs) != 1:
         raise NotFoundError(f"{run} has {len(runs)} runs: name one of them, for example {run}/0")
-    return store, runs[0].find(int(step) if at else None)
+    return store, runs[0].find(step)
 
 
 # --- telling ------------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ class CoordinatorWorkflow:
         first = max(state.run.index for state in self._table) + 1
         for index, ref in enumerate(runs, first):
             self._table.add(replace(ref, index=index, run_id=f"{self._sweep.sweep_id}/{index}"))
+            self._table.record_fork(index)
         return Steered(runs=tuple(range(first, first + len(runs))))
 
     @extend.validator

@@ -7,6 +7,7 @@ from typing import Literal
 
 from bertpar.events import (
     CONTINUES_TAG,
+    FORKED_TAG,
     REUSED_TAG,
     RUN_KEY_TAG,
     SWEEP_TAG,
@@ -60,6 +61,7 @@ def opening_of_run(
             "bertpar.snapshot": snapshot.key,
             "bertpar.code_digest": options.code.digest,
             **({"bertpar.provenance": run.provenance} if run.provenance else {}),
+            **({FORKED_TAG: run.forked_from} if run.forked_from else {}),
             **_tags_of_claim(claimed),
             **_workflow_tags(training_id(run.run_id), options),
             **{f"{SWEPT_TAG_PREFIX}{key}": value for key, value in run.swept.items()},

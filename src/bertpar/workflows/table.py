@@ -35,6 +35,13 @@ class RunTable:
         """Add a queued run; one that is there stays as it is."""
         self._states.setdefault(run.index, RunState(run=run))
 
+    def record_fork(self, index: int) -> None:
+        """Have the run that a fork begins from know of it, if it is of the same sweep."""
+        fork = self[index].run
+        for state in self:
+            if fork.forked_from is not None and fork.forked_from.partition("@")[0] == state.run.run_id:
+                self.change(state.run.index, forks=(*state.forks, fork.run_id))
+
     def change(self, index: int, **changes: Any) -> None:
         """Give the run's state these values."""
         self._states[index] = replace(self._states[index], **changes)
