@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bertpar import steer
-from bertpar.api.cluster import Cluster, say
+from bertpar.api.cluster import Cluster, as_folder, say
 from bertpar.catalogue import read_uses, read_whole_catalogue
 from bertpar.errors import ConfigError, DataError
 from bertpar.events import CheckpointRef
+from bertpar.forking import fork
 from bertpar.observe import find_run, observe
 from bertpar.predictions import predict
 from bertpar.states import Priority, RunRef
 from bertpar.store import Store
 from bertpar.workflows.records import run_name
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 
 class Run:
@@ -97,6 +102,19 @@ class Run:
         if preempt and priority != "high":
             raise ConfigError("preempt makes room for an urgent run: priority('high', preempt=True)")
         self._cluster.ask(lambda client: steer.prioritize(client, self.run_id, priority, say, preempt=preempt))
+
+    def fork(self, *overrides: str, step: int | None = None, config_dir: str | Path | None = None) -> list[Run]:
+        """Begin runs like this one but for `overrides`, with the weights of its best checkpoint or that of `step`.
+
+        They join its sweep while that runs, and are a sweep of their own afterwards.
+        """
+        cluster, folder = self._cluster, as_folder(config_dir)
+
+        async def begin(client: Client) -> list[RunRef]:
+            forks = await fork(client, self.run_id, step, overrides, cluster.home, say, config_dir=folder)
+            return [(await find_run(client, run_id))[1].run for run_id in forks.run_ids]
+
+        return [Run(cluster, ref) for ref in cluster.ask(begin)]
 
     def predict(
         self, texts: Sequence[str], *, text_pairs: Sequence[str] | None = None, step: int | None = None

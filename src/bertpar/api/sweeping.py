@@ -12,6 +12,7 @@ from bertpar.api import background, display, html
 from bertpar.api.cluster import Cluster, as_folder, say
 from bertpar.api.frame import results_frame
 from bertpar.api.run import Run
+from bertpar.compare import Comparison, compare_sweeps
 from bertpar.errors import NotFoundError
 from bertpar.follow import follow_runs, say_goodbye, wait_until_ended
 from bertpar.observe import SweepView, observe
@@ -136,6 +137,24 @@ class Sweep:
         """Change how many runs may be in flight; None for as many as workers have slots. Nothing is stopped."""
         assignment = f"max_parallel={'null' if max_parallel is None else max_parallel}"
         self._cluster.ask(lambda client: steer.set_option(client, self.sweep_id, assignment, say))
+
+    def compare(self, *others: Sweep) -> Comparison:
+        """Return the comparison of its configurations, and those of `others`: printed, it says which is better.
+
+        Raises:
+            NotComparableError: their runs were scored on different test examples, or selected by different metrics.
+        """
+        sweep_ids = [self.sweep_id, *(other.sweep_id for other in others)]
+        return self._cluster.ask(lambda client: compare_sweeps(client, sweep_ids, self._cluster.home.cache))
+
+    def report(self, file: str | Path) -> Path:
+        """Write its report, as it is now, as one HTML page, and return the file."""
+        from bertpar.report import gather, render
+
+        contents = self._cluster.ask(lambda client: gather(client, self.sweep_id, self._cluster.home.cache))
+        path = Path(file)
+        path.write_text(render(contents), encoding="utf-8")
+        return path
 
     def _view(self) -> SweepView:
         return self._cluster.ask(lambda client: observe(client, self.sweep_id))

@@ -65,6 +65,11 @@ class Comparison:
     def winner(self) -> Row:
         return self.rows[0]
 
+    def __str__(self) -> str:
+        from bertpar.compare.words import conclusion, limits
+
+        return "\n".join([conclusion(self), *(f"- {note}" for note in limits(self))])
+
     def as_json(self) -> dict[str, Any]:
         """Return the public form of `bertpar compare --json`."""
         return {
