@@ -44,6 +44,7 @@ def reference_to(bundle: Bundle) -> CheckpointRef:
         attempt=bundle.meta["attempt"],
         num_bytes=bundle.num_bytes,
         metrics=bundle.meta["metrics"],
+        work_seconds=bundle.meta.get("work_seconds", 0.0),
     )
 
 

@@ -16,6 +16,9 @@ CHECKPOINT_SAVED = "checkpoint_saved"
 ATTEMPT_STARTED = "attempt_started"
 """Signal of CoordinatorWorkflow: an attempt at a run's training has a slot. Carries AttemptStarted."""
 
+ATTEMPT_ENDED = "attempt_ended"
+"""Signal of CoordinatorWorkflow: an attempt at a run's training has given its slot back. Carries AttemptEnded."""
+
 TICK = "tick"
 """Event by which a job process says that it lives, whatever it does, every TICK_SECONDS."""
 
@@ -78,6 +81,8 @@ class CheckpointRef:
     num_bytes: int
     metrics: dict[str, float]
     """Validation metrics at this step; empty where no validation fell on it."""
+    work_seconds: float = 0.0
+    """As TrainResult.work_seconds, until this step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +112,23 @@ class AttemptStarted:
     run: int
     """Its index in the sweep."""
     attempt: int
+    started_at: float | None = None
+    """When it got its slot, in seconds since 1970, by the server's clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptEnded:
+    """The payload of `attempt_ended`, which the run's TrainingWorkflow sends: a killed attempt could not."""
+
+    run: int
+    """Its index in the sweep."""
+    attempt: int
+    seconds: float | None
+    """For how long it held its slot; of a lost worker until its last heartbeat. None where nothing is known of it."""
+    noticed_at: float
+    """When its end was noticed, in seconds since 1970, by the server's clock."""
+    kept_seconds: float
+    """Wall time of training that need not be done again, in whatever attempts and runs it was done."""
 
 
 # --- what a job process reports ---------------------------------------------------------------------------
@@ -132,6 +154,8 @@ class Progress:
     """What the attempt waits for, in words; None while it works."""
     notes: tuple[str, ...] = ()
     """What the attempt has met that the user should know: a damaged file, an outage."""
+    seconds: float | None = None
+    """For how long it has held its slot; its activity adds this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +178,8 @@ class Failure:
     traceback: str | None = None
     step: int | None = None
     """The optimizer step at which it happened, where the process could tell."""
+    seconds: float | None = None
+    """For how long what failed had held its slot, where that is known; for a lost worker until its last heartbeat."""
 
 
 # --- inputs and results of activities ---------------------------------------------------------------------
@@ -200,12 +226,14 @@ class TrainResult:
     """Validation metrics of the best checkpoint."""
     resumed_from_step: int
     train_seconds: float
-    """Wall time of the last attempt."""
+    """Wall time for which the last attempt held its slot."""
     inexact: tuple[str, ...] = ()
     """What makes this result another than that of an undisturbed run, one sentence each; normally empty."""
     work_seconds: float = 0.0
     """Wall time of the steps, validations and checkpoints that led here, in whatever attempts and runs: nothing that
     was lost on the way."""
+    resumed_work_seconds: float = 0.0
+    """What of it the last attempt went on from."""
 
 
 @dataclass(frozen=True, kw_only=True)

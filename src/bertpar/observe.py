@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import PendingActivityState
@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar.errors import NotFoundError, WorkflowStuckError
 from bertpar.events import Failure, Progress
+from bertpar.ledger import Ledger, ledger_of, until
 from bertpar.states import Attempt, Order, RunState, SweepStatus, TrainingStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.records import run_name, training_id
@@ -79,7 +80,7 @@ class RunView:
             "run_key": state.run_key,
             "reused": state.reused,
             "origin": state.origin,
-            "saved_seconds": state.saved_seconds,
+            **asdict(ledger_of([state])),
             "forked_from": state.run.forked_from,
             "forks": list(state.forks),
             "failure": None if state.failure is None else vars(state.failure),
@@ -97,6 +98,10 @@ class SweepView:
         """Return the MLflow runs of the runs that have one, in their order."""
         return [run.state.mlflow_run_id for run in self.runs if run.state.mlflow_run_id is not None]
 
+    def ledger(self) -> Ledger:
+        """Return the compute time of all its runs."""
+        return ledger_of(run.state for run in self.runs)
+
     def as_json(self) -> dict[str, Any]:
         """Return the public form of `bertpar status SWEEP --json`."""
         return {
@@ -104,6 +109,7 @@ class SweepView:
             "status": self.sweep.status,
             "paused": self.sweep.paused,
             "mlflow_run_id": self.sweep.mlflow.run_id if self.sweep.mlflow else None,
+            **asdict(self.ledger()),
             "runs": [run.as_json() for run in self.runs],
         }
 
@@ -119,6 +125,8 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
     sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
     if sweep.status == "running" and await _was_ended(client, sweep_id):
         sweep = replace(sweep, status="failed")
+    now = time.time()
+    sweep = replace(sweep, runs=tuple(until(state, now) for state in sweep.runs))
     gate = asyncio.Semaphore(_RUNS_AT_ONCE)
 
     async def view(state: RunState) -> RunView:

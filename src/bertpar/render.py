@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from bertpar.events import Failure
+from bertpar.ledger import Ledger, ledger_of
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_page, temporal_page
 from bertpar.states import TERMINAL, RunState
@@ -31,6 +32,7 @@ def live_table(view: SweepView) -> RenderableType:
     """Return the table that is redrawn while the sweep runs."""
     runs = live_rows(view)
     counts = Text(f"runs: {count_statuses(view.runs)}", style="dim")
+    counts.append(f"; compute time: {ledger_text(view.ledger())}")
     paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
     troubles = [Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)]
     return Group(FittingTable(columns=live_columns(view), rows=runs), counts, *paused, *troubles)
@@ -57,6 +59,7 @@ def live_columns(view: SweepView) -> tuple[Column[RunView], ...]:
         Column(title="ckpt", cell=_checkpoint_step, leaves=3),
         Column(title="attempt", cell=_attempt, leaves=5),
         Column(title="ex/s", cell=_speed, leaves=1),
+        Column(title="compute", cell=_compute, leaves=0),
         Column(title="left", cell=_time_left, leaves=4),
     )
 
@@ -108,6 +111,19 @@ def _attempt(run: RunView) -> str:
 
 def _speed(run: RunView) -> str:
     return f"{run.progress.examples_per_second:.0f}" if run.progress and run.progress.examples_per_second else ""
+
+
+def _compute(run: RunView) -> str:
+    """Return the compute time of a run, as far as there is any."""
+    ledger = ledger_of([run.state])
+    return "" if ledger == ledger_of([]) else ledger_text(ledger)
+
+
+def ledger_text(ledger: Ledger) -> str:
+    """Return compute time as `1:20`, or `1:20 (lost 0:12, saved 2:03)` where there is more to say."""
+    parts = [("lost", ledger.lost_seconds), ("saved", ledger.saved_seconds)]
+    told = [f"{word} {duration(seconds)}" for word, seconds in parts if round(seconds) > 0]
+    return duration(ledger.spent_seconds) + (f" ({', '.join(told)})" if told else "")
 
 
 def _checkpoint_step(run: RunView) -> str:
@@ -264,6 +280,7 @@ def ranking_columns(runs: Sequence[RunView]) -> tuple[Column[RunView], ...]:
         ),
         Column(title="step", cell=_step, leaves=2),
         Column(title="attempt", cell=_attempt, leaves=1),
+        Column(title="compute", cell=_compute, leaves=0),
         Column(title="state", cell=_status, left=True),
     )
 
@@ -286,8 +303,7 @@ def _links(view: SweepView, ranked: Sequence[RunState], mlflow_link: str, *, cau
     if any(state.reused for state in ranked):
         num_reused = sum(state.reused for state in ranked)
         lines.append(f"  reused:   {num_reused} of {len(ranked)} runs were computed before (cache=off computes anew)")
-    if saved := sum(state.saved_seconds for state in ranked):
-        lines.append(f"  saved:    {duration(saved)} of training")
+    lines.append(f"  compute:  {ledger_text(view.ledger())}")
     best = next((s for s in ranked if s.status == "completed"), None)
     if best is not None:
         lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')

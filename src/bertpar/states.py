@@ -201,6 +201,14 @@ class RunState:
     cancelled_by_user: bool = False
     """By itself, not with its sweep."""
     adjustments: Adjustments = Adjustments()
+    slot_since: float | None = None
+    """Since when an attempt at its training holds a slot, in seconds since 1970."""
+    spent_seconds: float = 0.0
+    """For how long its attempts that have ended held a slot (ledger.py)."""
+    lost_seconds: float = 0.0
+    """What of that came to nothing."""
+    stopped_early_seconds: float = 0.0
+    """What the steps would have taken that early stopping left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def lines(renderable: RenderableType, width: int) -> list[str]:
 
 def test_a_wide_terminal_shows_every_column() -> None:
     header, *_ = lines(live_table(busy()), 140)
-    titles = ["#", "run", "state", "step", "loss", "val/accuracy", "ckpt", "attempt", "ex/s", "left"]
+    titles = ["#", "run", "state", "step", "loss", "val/accuracy", "ckpt", "attempt", "ex/s", "compute", "left"]
     assert header.split() == titles
 
 
@@ -106,4 +106,4 @@ def test_the_log_says_from_which_step_an_attempt_goes_on() -> None:
 
 
 def test_the_counts_below_the_table_do_not_look_like_a_row() -> None:
-    assert lines(live_table(busy()), 140)[-1] == "runs: 2 training"
+    assert lines(live_table(busy()), 140)[-1] == "runs: 2 training; compute time: 0:00"

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,7 +60,7 @@ async def run_with_heartbeats(
         pulse.seen()
         if event == "progress":
             pulse.details = [value]
-            _heartbeat(value)
+            _heartbeat(*pulse.told())
         elif event == "note":
             activity.logger.warning("%s: %s", kind, value)
         elif event != TICK and on_event is not None:
@@ -70,13 +71,13 @@ async def run_with_heartbeats(
         async with heartbeats(pulse):
             return await _run(kind, job, result_type, relay)
     except JobFailed as error:
-        raise application_error(error.failure) from error
+        raise application_error(replace(error.failure, seconds=pulse.seconds())) from error
     except BertparError as error:
         error.step = pulse.next_step()
-        raise _preempted_or(failure_of(error)) from error
+        raise _preempted_or(failure_of(error), pulse.seconds()) from error
     except asyncio.CancelledError:
         if activity.is_worker_shutdown():
-            raise _preempted_or(None) from None
+            raise _preempted_or(None, pulse.seconds()) from None
         raise
 
 
@@ -88,7 +89,8 @@ class _Pulse:
     ) -> None:
         self.details: list[Any] = []
         self._clock = clock
-        self._alive_until = clock() + longest_start_seconds
+        self._began = clock()
+        self._alive_until = self._began + longest_start_seconds
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -101,6 +103,14 @@ class _Pulse:
 
     def seen(self) -> None:
         self._alive_until = self._clock() + _LONGEST_SILENCE_SECONDS
+
+    def seconds(self) -> float:
+        """Return for how long they have been watched."""
+        return self._clock() - self._began
+
+    def told(self) -> list[Any]:
+        """Return the details to heartbeat with: who finds the worker lost knows until when it was there."""
+        return [{**detail, "seconds": self.seconds()} for detail in self.details]
 
     def next_step(self) -> int | None:
         """Return the optimizer step that followed the last one heard of; None for what knows no steps."""
@@ -127,11 +137,11 @@ async def heartbeats(pulse: _Pulse | None = None) -> AsyncIterator[None]:
             await beating
 
 
-def _preempted_or(failure: Failure | None) -> ApplicationError:
+def _preempted_or(failure: Failure | None, seconds: float) -> ApplicationError:
     """Return the failure, or what it is while the worker shuts down: the end of the worker, not of the job."""
     if failure is None or activity.is_worker_shutdown():
         failure = Failure(error_type=PreemptedError.error_type(), message="the worker was stopped")
-    return application_error(failure)
+    return application_error(replace(failure, seconds=seconds))
 
 
 async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler) -> T:
@@ -189,7 +199,7 @@ async def _beat(pulse: _Pulse) -> None:
     interval = timeout.total_seconds() / 4 if timeout else 10.0
     while True:
         if pulse.is_alive():
-            _heartbeat(*pulse.details)
+            _heartbeat(*pulse.told())
         await asyncio.sleep(interval)
 
 
@@ -212,7 +222,7 @@ def _is_tried_again() -> bool:
 
 
 def application_error(failure: Failure) -> ApplicationError:
-    """Return `failure` as Temporal carries it: traceback and step as details, retried as errors.py decides.
+    """Return `failure` as Temporal carries it: traceback, step and seconds as details, retried as errors.py decides.
 
     Activities are retried without limit, so that an outage may last; what fails in itself, only so many times.
     """
@@ -227,6 +237,7 @@ def application_error(failure: Failure) -> ApplicationError:
         failure.message,
         failure.traceback,
         failure.step,
+        failure.seconds,
         type=failure.error_type,
         non_retryable=final,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 from temporalio import activity
@@ -34,15 +36,18 @@ async def train(job: TrainJob) -> TrainResult:
             await _signal_patiently(workflow, CHECKPOINT_SAVED, from_json(CheckpointSaved, json.dumps(value)))
             faults.reach("checkpoint.signalled")
 
+    began = time.monotonic()
     await tell_start(job)
-    return await run_with_heartbeats("train", job, TrainResult, on_event)
+    result = await run_with_heartbeats("train", job, TrainResult, on_event)
+    return replace(result, train_seconds=time.monotonic() - began)
 
 
 async def tell_start(job: TrainJob) -> None:
     """Tell the sweep that the attempt has a slot, before anything is done under its number."""
     sweep_id, _, index = job.run_id.rpartition("/")
     sweep = activity.client().get_workflow_handle(sweep_id)
-    await _signal_patiently(sweep, ATTEMPT_STARTED, AttemptStarted(run=int(index), attempt=job.attempt))
+    started = AttemptStarted(run=int(index), attempt=job.attempt, started_at=activity.info().started_time.timestamp())
+    await _signal_patiently(sweep, ATTEMPT_STARTED, started)
 
 
 async def _signal_patiently(workflow: WorkflowHandle[Any, Any], name: str, payload: Any) -> None:

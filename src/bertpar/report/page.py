@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -11,9 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bertpar.compare.words import LEGEND, conclusion, lead_text, limits, metric_text, p_text
+from bertpar.ledger import ledger_of
+from bertpar.render import ledger_text
 from bertpar.report import charts, examples
 from bertpar.report.contents import Contents
 from bertpar.report.timeline import timeline_of
+from bertpar.states import RunState
 from bertpar.workflows.planning import rank
 from bertpar.workflows.records import run_name
 
@@ -37,7 +41,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lead": lead_text, "metric": metric_text, "p": p_text, "breakable": _breakable}
+    environment.filters |= {
+        "lead": lead_text,
+        "metric": metric_text,
+        "p": p_text,
+        "breakable": _breakable,
+        "ledger": _ledger,
+    }
     return environment
 
 
@@ -90,6 +100,10 @@ def _compared(contents: Contents) -> dict[str, Any]:
         "best": best,
         "errors": examples.worst_errors(best, contents.results),
     }
+
+
+def _ledger(states: Sequence[RunState]) -> str:
+    return ledger_text(ledger_of(states))
 
 
 def _breakable(name: str) -> Markup:

@@ -60,10 +60,11 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         closing(_Attempt(job, spec, store, fence, emit)) as attempt,
     ):
         candidates = attempt.usable(find_checkpoints(store, job.run_id, job.resume_from))
-        resumed_from = None
+        resumed_from, resumed_work_seconds = None, 0.0
         while True:
             state = attempt.go_on_from(candidates)
-            resumed_from = attempt.started_at if resumed_from is None else resumed_from
+            if resumed_from is None:
+                resumed_from, resumed_work_seconds = attempt.started_at, attempt.work_seconds_before
             best_validated = best_validation(state.validations, spec.checkpoint)
             best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
             damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
@@ -81,6 +82,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         train_seconds=time.monotonic() - started,
         inexact=tuple(state.inexact),
         work_seconds=state.work_seconds,
+        resumed_work_seconds=resumed_work_seconds,
     )
 
 
@@ -105,6 +107,8 @@ class _Attempt:
         self._continuity = Continuity(job, spec)
         self.started_at = 0
         """Steps done when it last began."""
+        self.work_seconds_before = 0.0
+        """Wall time of these steps."""
 
     def note(self, text: str) -> None:
         """Tell the worker's log now, and the user with the next progress."""
@@ -141,6 +145,7 @@ class _Attempt:
         self._continuity.check(self._store, state)
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
         self.started_at = module.step = state.step
+        self.work_seconds_before = state.work_seconds
         meta = self._continuity.meta()
         recorder = RunRecorder(
             job,

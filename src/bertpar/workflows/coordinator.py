@@ -11,7 +11,8 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import ATTEMPT_STARTED, AttemptStarted, Failure, SnapshotRef
+    from bertpar.events import ATTEMPT_ENDED, ATTEMPT_STARTED, AttemptEnded, AttemptStarted, Failure, SnapshotRef
+    from bertpar.ledger import entry
     from bertpar.states import Command, RunBatch, RunRef, Steered, SweepState, SweepStatus, SweepSummary
     from bertpar.workflows.failures import cancel_requested, last_frame
     from bertpar.workflows.in_flight import RunsInFlight
@@ -137,7 +138,14 @@ class CoordinatorWorkflow:
     def attempt_started(self, started: AttemptStarted) -> None:
         """Remember that an attempt has a slot, and its number; said twice, or by an older one, it changes nothing."""
         if started.run in self._table and started.attempt > self._table[started.run].attempt:
-            self._table.change(started.run, attempt=started.attempt, has_slot=True)
+            since = workflow.now().timestamp() if started.started_at is None else started.started_at
+            self._table.change(started.run, attempt=started.attempt, has_slot=True, slot_since=since)
+
+    @workflow.signal(name=ATTEMPT_ENDED)
+    def attempt_ended(self, ended: AttemptEnded) -> None:
+        """Enter into the run's ledger what an attempt has spent and lost; said twice, it changes nothing."""
+        if ended.run in self._table:
+            self._table.change(ended.run, **entry(self._table[ended.run], ended))
 
     @workflow.query
     def status(self) -> SweepStatus:

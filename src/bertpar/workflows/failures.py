@@ -44,12 +44,16 @@ def describe_failure(error: BaseException) -> Failure:
     while isinstance(cause, ActivityError | ChildWorkflowError) and cause.cause is not None:
         cause = cause.cause
     if isinstance(cause, ApplicationError):
-        traceback, step = (*cause.details, None, None)[:2]
-        return Failure(error_type=cause.type or "Error", message=cause.message, traceback=traceback, step=step)
+        traceback, step, seconds = (*cause.details, None, None, None)[:3]
+        return Failure(
+            error_type=cause.type or "Error", message=cause.message, traceback=traceback, step=step, seconds=seconds
+        )
     if isinstance(cause, TimeoutError):
         kind = cause.type.name.lower().replace("_", " ") if cause.type is not None else "time"
         message = f"no sign of life from the worker ({kind} timeout)"
-        return Failure(error_type=WorkerLostError.error_type(), message=message)
+        last = next(iter(cause.last_heartbeat_details), None)
+        seconds = last.get("seconds") if isinstance(last, dict) else None
+        return Failure(error_type=WorkerLostError.error_type(), message=message, seconds=seconds)
     if isinstance(cause, CancelledError):
         return Failure(error_type="Cancelled", message="cancelled")
     message = cause.message if isinstance(cause, FailureError) else str(cause)
@@ -126,5 +130,5 @@ def cancel_requested() -> bool:
 
 def application_error_of(failure: Failure) -> ApplicationError:
     """Return the error with which a workflow ends for good because of `failure`."""
-    details: tuple[Any, ...] = (failure.traceback, failure.step)
+    details: tuple[Any, ...] = (failure.traceback, failure.step, failure.seconds)
     return ApplicationError(failure.message, *details, type=failure.error_type, non_retryable=True)

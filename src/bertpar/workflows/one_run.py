@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         SnapshotRef,
         TrainResult,
     )
+    from bertpar.ledger import ledger_of, stopped_early_seconds
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
@@ -122,7 +123,7 @@ class OneRun:
         """Return the job that ends the run's MLflow run."""
         assert self.snapshot is not None
         opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options, self.claimed)
-        return closing_of_run(opening, status, self.trained, evaluation)
+        return closing_of_run(opening, status, ledger_of([self.table[self.run.index]]), self.trained, evaluation)
 
     async def _train(self, snapshot: SnapshotRef) -> TrainingOutput | TrainingLeft:
         before = self.table[self.run.index]
@@ -167,6 +168,7 @@ class OneRun:
             total_steps=trained.result.total_steps,
             metrics=trained.result.metrics,
             best=trained.result.best,
+            stopped_early_seconds=stopped_early_seconds(trained.result),
         )
         return trained
 

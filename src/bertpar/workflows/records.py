@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Literal
 
 from bertpar.events import (
@@ -20,6 +21,7 @@ from bertpar.events import (
     OpenRunJob,
     SnapshotRef,
 )
+from bertpar.ledger import Ledger, ledger_of
 from bertpar.states import RunRef, RunState, SweepOptions, TrainingOutput
 from bertpar.workflows.planning import rank
 
@@ -76,13 +78,15 @@ def opening_of_run(
 def closing_of_run(
     opening: OpenRunJob,
     status: Literal["FINISHED", "FAILED", "KILLED"],
+    ledger: Ledger,
     trained: TrainingOutput | None = None,
     evaluation: EvaluationRecord | None = None,
 ) -> CloseRunJob:
     """Return the job that ends a run's MLflow run; `trained` is None for a training that did not end well."""
-    tags = {}
+    tags = _tags_of_ledger(ledger)
     if trained is not None:
-        tags = {"bertpar.attempt": str(trained.attempts[-1].number), "bertpar.best_step": str(trained.result.best.step)}
+        tags["bertpar.attempt"] = str(trained.attempts[-1].number)
+        tags["bertpar.best_step"] = str(trained.result.best.step)
         if trained.result.inexact:
             tags["bertpar.inexact"] = "; ".join(trained.result.inexact)
     return CloseRunJob(opening=opening, status=status, tags=tags, evaluation=evaluation)
@@ -93,7 +97,7 @@ def closing_of_sweep(
 ) -> CloseRunJob:
     """Return the job that ends the sweep's own MLflow run, with the name of the best of its runs."""
     ranked = rank(runs)
-    tags = {"bertpar.num_runs": str(len(ranked))}
+    tags = {"bertpar.num_runs": str(len(ranked)), **_tags_of_ledger(ledger_of(ranked))}
     best = next((state for state in ranked if state.status == "completed"), None)
     if best is not None:
         tags["bertpar.best_run"] = best.run.run_id
@@ -108,6 +112,11 @@ def _tags_of_claim(claimed: Claimed | None) -> dict[str, str]:
     if claimed.origin is not None:
         tags[REUSED_TAG if claimed.result is not None else CONTINUES_TAG] = claimed.origin
     return tags
+
+
+def _tags_of_ledger(ledger: Ledger) -> dict[str, str]:
+    """Return tags, not metrics: those of equal runs are compared, and must be equal."""
+    return {f"bertpar.{name}": f"{seconds:.1f}" for name, seconds in asdict(ledger).items()}
 
 
 def _copied(claimed: Claimed | None) -> CopiedRows | None:

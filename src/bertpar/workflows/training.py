@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import (
+        ATTEMPT_ENDED,
         CHECKPOINT_SAVED,
+        AttemptEnded,
         CheckpointRef,
         CheckpointSaved,
         Failure,
@@ -24,6 +28,9 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows.records import opening_of_run
 
 _NUM_RESUME_CANDIDATES = 8
+
+_WITH_ENDS: Final = "attempt-ended"
+"""Marks the histories of trainings that tell the ends of their attempts: older ones go on without."""
 
 
 @workflow.defn
@@ -138,10 +145,29 @@ class TrainingWorkflow:
             code=options.code,
         )
         try:
-            return await calls.train(training, options)
+            result = await calls.train(training, options)
         except ActivityError as error:
-            self._attempts[-1] = replace(self._attempts[-1], cause=describe_failure(error))
+            failure = describe_failure(error)
+            self._attempts[-1] = replace(self._attempts[-1], cause=failure)
+            latest = self.latest_checkpoint()
+            await self._tell_end(failure.seconds, kept_seconds=latest.work_seconds if latest else 0.0)
             raise
+        await self._tell_end(result.train_seconds, kept_seconds=result.resumed_work_seconds + result.train_seconds)
+        return result
+
+    async def _tell_end(self, seconds: float | None, *, kept_seconds: float) -> None:
+        """Tell the sweep that the newest attempt has given its slot back, however it did."""
+        if not workflow.patched(_WITH_ENDS):
+            return
+        ended = AttemptEnded(
+            run=self._job.run.index,
+            attempt=self._newest_number(),
+            seconds=seconds,
+            noticed_at=workflow.now().timestamp(),
+            kept_seconds=kept_seconds,
+        )
+        with suppress(FailureError):  # the sweep is gone, and this with it
+            await workflow.get_external_workflow_handle(self._job.sweep_id).signal(ATTEMPT_ENDED, ended)
 
     def _newest_number(self) -> int:
         return self._attempts[-1].number if self._attempts else self._job.num_earlier_attempts

@@ -1,0 +1,65 @@
+"""The ledger: what compute time runs have spent, what of it was lost, and what was saved. Pure.
+
+Time counts while an attempt at a training holds a slot, from the start of its activity to its end: of two side by
+side the time of both, and none for what waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bertpar.events import AttemptEnded, TrainResult
+from bertpar.states import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """Compute time of one or more runs."""
+
+    spent_seconds: float
+    """For how long attempts held slots, also those that came to nothing."""
+    lost_seconds: float
+    """What of that had to be done again: steps since the last checkpoint, and starting up."""
+    saved_seconds: float
+    """What equal runs had done already, and what early stopping left out."""
+
+
+def ledger_of(runs: Iterable[RunState]) -> Ledger:
+    """Return the sums over `runs`."""
+    states = list(runs)
+    return Ledger(
+        spent_seconds=sum(state.spent_seconds for state in states),
+        lost_seconds=sum(state.lost_seconds for state in states),
+        saved_seconds=sum(state.saved_seconds + state.stopped_early_seconds for state in states),
+    )
+
+
+def entry(state: RunState, ended: AttemptEnded) -> dict[str, Any]:
+    """Return what the end of an attempt changes about its run's state; nothing where it never had a slot.
+
+    Lost is what was spent and is not kept. That is counted anew each time, so that a checkpoint which turns out to be
+    damaged later on counts as lost then.
+    """
+    if ended.attempt != state.attempt or state.slot_since is None:
+        return {}
+    seconds = ended.noticed_at - state.slot_since if ended.seconds is None else ended.seconds
+    spent = state.spent_seconds + max(0.0, seconds)
+    kept = ended.kept_seconds - state.saved_seconds  # without what equal runs had done
+    return {"slot_since": None, "spent_seconds": spent, "lost_seconds": min(spent, max(0.0, spent - kept))}
+
+
+def stopped_early_seconds(result: TrainResult) -> float:
+    """Return the wall time of the steps that early stopping left out, each taken to be as long as those done."""
+    if not result.stopped_early:
+        return 0.0
+    return (result.total_steps - result.last.step) * result.work_seconds / result.last.step
+
+
+def until(state: RunState, now: float) -> RunState:
+    """Return the state with what the attempt that runs has spent until `now`, in seconds since 1970."""
+    if state.slot_since is None or not state.has_slot:
+        return state
+    spent = state.spent_seconds + max(0.0, now - state.slot_since)
+    return replace(state, spent_seconds=spent, slot_since=max(now, state.slot_since))
