@@ -226,7 +226,7 @@ def test_a_live_sweep_is_steered(at_home: User) -> None:
     with pytest.raises(bertpar.ConfigError, match="max_parallel=0 must be a whole number"):
         sweep.set(max_parallel=0)
     sweep.pause()
-    until(lambda: sweep.details()["paused"])
+    until(lambda: {run.status() for run in sweep.runs}.isdisjoint(("training", "pausing", "waiting")))
     sweep.resume()
     assert sweep.cancel()
     assert sweep.wait().status() == "cancelled"

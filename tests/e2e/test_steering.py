@@ -9,7 +9,7 @@ from typing import Any
 from tests.e2e.conftest import User, until
 
 LONG = (
-    *("experiment=smoke", "lr=1e-3,3e-3", "data.train_size=1000", "trainer.batch_size=8", "trainer.max_epochs=3"),
+    *("experiment=smoke", "lr=1e-3,3e-3", "data.train_size=1000", "trainer.batch_size=8", "trainer.max_epochs=8"),
     *("checkpoint.every_n_steps=20", "temporal.heartbeat_timeout=5", "cache=off"),
 )
 
