@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +21,11 @@ Command = Callable[..., T]
 Where = dict[str, str | None]
 """The values of `temporal_options`."""
 
+config_dir_option = click.option(
+    "--config-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with YAML of your own, as for train.py.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertpar import paths
-from bertpar.cli.asking import json_option, print_json, run_argument, say, temporal_options, with_run
+from bertpar.cli.asking import config_dir_option, json_option, print_json, run_argument, say, temporal_options, with_run
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Begin a run with the weights of RUN[@STEP].")
 @run_argument()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE...]")
-@click.option(
-    "--config-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of your own configuration, as train.py has it.",
-)
+@config_dir_option
 @json_option
 @temporal_options
 def fork(run: str, overrides: tuple[str, ...], config_dir: Path | None, as_json: bool, **where: str | None) -> None:

@@ -8,16 +8,12 @@ from pathlib import Path
 import click
 
 from bertpar import paths
-from bertpar.cli.asking import json_option, print_json, say
+from bertpar.cli.asking import config_dir_option, json_option, print_json, say
 
 
 @click.command(short_help="Tell which runs a sweep would train; starts nothing.")
 @click.argument("overrides", nargs=-1)
-@click.option(
-    "--config-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of your own configuration, as train.py has it.",
-)
+@config_dir_option
 @json_option
 def plan(overrides: tuple[str, ...], config_dir: Path | None, as_json: bool) -> None:
     """Tell of each run of `python train.py -m OVERRIDES` whether it is NEW, CACHED, to RESUME, or a DUPLICATE.

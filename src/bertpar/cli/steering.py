@@ -9,6 +9,7 @@ import click
 
 from bertpar import paths
 from bertpar.cli.asking import (
+    config_dir_option,
     json_option,
     print_json,
     run_argument,
@@ -93,11 +94,7 @@ def cancel(target: str, as_json: bool, **where: str | None) -> None:
 @click.command(short_help="Add runs to SWEEP: lr=5e-5 seed=1,2.")
 @sweep_argument()
 @click.argument("overrides", nargs=-1, required=True)
-@click.option(
-    "--config-dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Your own configuration, as for train.py.",
-)
+@config_dir_option
 @json_option
 @temporal_options
 def add(sweep: str, overrides: tuple[str, ...], config_dir: Path | None, as_json: bool, **where: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bertpar import paths
-from bertpar.cli.asking import json_option, print_json, say, sweep_argument
+from bertpar.cli.asking import config_dir_option, json_option, print_json, say, sweep_argument
 from bertpar.cli.completion import complete_sweep
 from bertpar.errors import ConfigError
 from bertpar.paths import Home
@@ -94,11 +94,7 @@ def _print_comparison(run: RunComparison) -> None:
 @click.argument("overrides", nargs=-1)
 @click.option("--kills", type=click.IntRange(min=1), default=5, show_default=True, help="How often to kill -9.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides when to kill.")
-@click.option(
-    "--config-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with YAML of your own, as for train.py.",
-)
+@config_dir_option
 @json_option
 def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir: Path | None, as_json: bool) -> int:
     """Prove on your own configuration that kills change nothing.
