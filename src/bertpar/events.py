@@ -301,7 +301,8 @@ class Claimed:
 class LookUpRun:
     run_id: str
     spec_key: str
-    snapshot: SnapshotRef
+    snapshot_request: str
+    """As RunRef.snapshot_request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +311,8 @@ class LookUpJob:
 
     store_root: str
     runs: tuple[LookUpRun, ...]
+    snapshots: dict[str, SnapshotRef]
+    """By LookUpRun.snapshot_request: once each, for a thousand runs have to fit into one payload."""
     code: Code
     cache: CacheMode
 

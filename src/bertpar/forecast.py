@@ -12,7 +12,7 @@ from bertpar.identity import Identity, differences
 from bertpar.results import (
     KnownRun,
     checkpoints_of_equal_runs,
-    claimants,
+    claims,
     find_result,
     identify,
     known_runs,
@@ -47,14 +47,13 @@ def _foresee_one(
 ) -> Forecast:
     run = job.runs[index]
     spec = fetch_spec(store, run.spec_key)
-    identity = identify(spec, run.snapshot, job.code)
-    total_steps = plan_batches(run.snapshot.num_examples["train"], spec.seed, spec.trainer).total_steps
+    snapshot = job.snapshots[run.snapshot_request]
+    identity = identify(spec, snapshot, job.code)
+    total_steps = plan_batches(snapshot.num_examples["train"], spec.seed, spec.trainer).total_steps
     seconds = expected_seconds(identity, total_steps, known)
     new = Forecast(run_id=run.run_id, run_key=identity.key, verdict="new", total_steps=total_steps, seconds=seconds)
     if job.cache == "off":
         return replace(new, reason="cache=off")
-    if (first := first_of.setdefault(identity.key, run.run_id)) != run.run_id:
-        return replace(new, verdict="duplicate", origin=first, seconds=0.0)
     if (result := find_result(store, identity.key)) is not None:
         training = result.training
         return replace(
@@ -66,8 +65,12 @@ def _foresee_one(
             seconds=0.0,
             saved_seconds=training.work_seconds,
         )
-    holders = claimants(store, identity.key)
-    held_by = holders[-1] if holders else None
+    holders = list(claims(store, identity.key).values())
+    held_by = None
+    if job.cache == "on":  # others wait for who offers its result, and for nobody else
+        if (first := first_of.setdefault(identity.key, run.run_id)) != run.run_id:
+            return replace(new, verdict="duplicate", origin=first, seconds=0.0)
+        held_by = next(reversed(holders), None)
     if checkpoints := checkpoints_of_equal_runs(store, holders):
         return _resumed(replace(new, held_by=held_by), checkpoints[0])
     return replace(new, held_by=held_by, reason=nearest(identity, known))

@@ -88,9 +88,10 @@ def find_result(store: Store, key: str, *, verify: bool = False) -> KeptResult |
     return result if whole else None
 
 
-def claimants(store: Store, key: str) -> list[str]:
-    """Return the runs that have set out to compute `key`, in the order in which they did."""
-    return [str(store_meta(store, claim)["run_id"]) for claim in store.list(f"{_CLAIMS}/{key}")]
+def claims(store: Store, key: str) -> dict[int, str]:
+    """Return the runs that have set out to compute `key`, by the number of their claim, the first one first."""
+    bundles = [store.find(claim) for claim in store.list(f"{_CLAIMS}/{key}")]
+    return {int(bundle.key.rpartition("/")[2]): str(bundle.meta["run_id"]) for bundle in bundles if bundle is not None}
 
 
 def claim(store: Store, identity: Identity, number: int, run_id: str) -> bool:
@@ -126,6 +127,11 @@ def record_origin(store: Store, run_id: str, origin: str, *, reused: bool) -> No
     if store_meta(store, key := _origin_key(run_id)) != meta:
         store.remove(key)
         store.publish(key, _no_files, meta)
+
+
+def forget_origin(store: Store, run_id: str) -> None:
+    """Keep that the run stands alone, whatever it used before its retry."""
+    store.remove(_origin_key(run_id))
 
 
 def find_origin(store: Store, run_id: str) -> str | None:

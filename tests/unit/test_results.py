@@ -89,7 +89,14 @@ def test_of_two_that_claim_the_same_number_one_is_first(store: Store) -> None:
     assert results.claim(store, IDENTITY, 0, "a/0"), "said again, it is its own"
     assert not results.claim(store, IDENTITY, 0, "b/0")
     assert results.claim(store, IDENTITY, 1, "b/0")
-    assert results.claimants(store, IDENTITY.key) == ["a/0", "b/0"]
+    assert results.claims(store, IDENTITY.key) == {0: "a/0", 1: "b/0"}
+
+
+def test_a_claim_that_is_gone_leaves_the_others_their_numbers(store: Store) -> None:
+    results.claim(store, IDENTITY, 0, "a/0")
+    results.claim(store, IDENTITY, 1, "b/0")
+    store.remove(store.list(f"claims/{IDENTITY.key}")[0])
+    assert results.claims(store, IDENTITY.key) == {1: "b/0"}
 
 
 def test_checkpoints_of_equal_runs_come_newest_first_without_inexact_ones(store: Store) -> None:
@@ -107,6 +114,9 @@ def test_whom_a_run_uses_is_known_from_the_store_to_the_first(store: Store) -> N
     assert results.lineage(store, "c/0") == ["c/0", "b/0", "a/0"]
     results.record_origin(store, "c/0", "a/0", reused=True)
     assert results.lineage(store, "c/0") == ["c/0", "a/0"]
+    results.forget_origin(store, "c/0")
+    results.forget_origin(store, "c/0")
+    assert results.lineage(store, "c/0") == ["c/0"]
 
 
 def test_known_runs_are_those_with_a_result_and_those_that_have_begun(store: Store) -> None:

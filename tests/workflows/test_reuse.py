@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from temporalio import activity
+from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
@@ -27,12 +27,13 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
-from bertpar.results import identify_stored, keep_result
-from bertpar.states import RunBatch, RunRef
+from bertpar.results import claim, claims, identify_stored, keep_result
+from bertpar.states import RunBatch, RunRef, SweepState, SweepStatus
 from bertpar.store import Store
+from bertpar.worker import make_worker
 from bertpar.workflows import CoordinatorWorkflow
 from tests.unit.test_compose import run_spec
-from tests.workflows.conftest import Script, Sweep, running_sweep, save, trained, until
+from tests.workflows.conftest import SNAPSHOT, Script, Sweep, running_sweep, save, trained, until
 
 
 class Work:
@@ -182,3 +183,44 @@ async def test_a_claim_says_the_run_key_even_where_nothing_is_reused(client: Cli
     async with running_sweep(client, Script(), cache="off") as sweep:
         (state,) = (await sweep.run(sweep.ref(0))).runs
     assert state.run_key == f"key-{sweep.sweep_id}/0"
+
+
+async def test_a_run_that_is_made_again_is_not_taken_for_its_own_reuse(client: Client, work: Work) -> None:
+    num_closings = 0
+
+    async def close_run(job: CloseRunJob) -> None:
+        nonlocal num_closings
+        num_closings += job.evaluation is not None
+        if num_closings == 1 and job.evaluation is not None:
+            raise ApplicationError("damaged", type=CheckpointDamagedError.error_type(), non_retryable=True)
+
+    async with running_sweep(client, told := script(work, close_run=close_run), store_root=work.store.root) as sweep:
+        (state,) = (await sweep.run(equal(sweep, work, 0))).runs
+    assert (state.status, state.reused, state.origin, len(told.train_jobs)) == ("completed", False, None, 2)
+    assert REUSED_TAG not in told.close_jobs[0].opening.tags
+
+
+@workflow.defn(name="CoordinatorWorkflow", sandboxed=False)
+class StuckSweep:
+    """A sweep that its worker's code does not understand."""
+
+    @workflow.run
+    async def run(self, state: SweepState) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def status(self) -> SweepStatus:
+        raise RuntimeError("this sweep began with other code")
+
+
+async def test_a_sweep_that_cannot_answer_keeps_nobody_waiting(client: Client, work: Work) -> None:
+    async with running_sweep(client, told := script(work), store_root=work.store.root) as sweep:
+        stuck = Sweep(client, told, f"stuck-{sweep.sweep_id}", replace(sweep.options, eval_queue="stuck"))
+        identity = identify_stored(work.store, work.spec_key, SNAPSHOT, sweep.options.code)
+        claim(work.store, identity, 1, f"{stuck.sweep_id}/0")
+        async with make_worker("eval", client, queue="stuck", num_slots=1, workflows=[StuckSweep], activities=[]):
+            handle = await stuck.start()
+            (state,) = (await sweep.run(equal(sweep, work, 0))).runs
+            await handle.terminate()
+    assert (state.status, len(told.train_jobs)) == ("completed", 1)
+    assert list(claims(work.store, identity.key).values()) == [f"{stuck.sweep_id}/0", f"{sweep.sweep_id}/0"]

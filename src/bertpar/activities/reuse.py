@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,16 +14,20 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
-from bertpar.errors import NotFoundError, failure_of
+from bertpar.errors import ConnectionFailedError, NotFoundError, WorkflowStuckError, failure_of
 from bertpar.events import Claimed, ClaimJob, Forecast, LookUpJob
 from bertpar.forecast import foresee
-from bertpar.observe import find_run
+from bertpar.observe import query
 from bertpar.paths import home
-from bertpar.results import claimants, find_result
-from bertpar.states import IN_FLIGHT
+from bertpar.results import find_result
+from bertpar.states import IN_FLIGHT, SweepStatus
 from bertpar.store import Store
+from bertpar.workflows.coordinator import CoordinatorWorkflow
 
 IN_FLIGHT_ERROR = "RunInFlight"
+_CANNOT_SAY = (RPCStatusCode.NOT_FOUND, RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED)
+"""How the server speaks of a sweep that is forgotten, or another cluster's, or has no worker any more."""
+
 _LONGEST_WAIT = timedelta(seconds=15)
 
 
@@ -47,15 +52,15 @@ async def look_up(job: LookUpJob) -> list[Forecast]:
     try:
         async with heartbeats():
             found = await asyncio.to_thread(foresee, Store(job.store_root, home().cache), job)
-            return [await _told_by_holder(activity.client(), forecast) for forecast in found]
+            holders = {forecast.held_by for forecast in found if forecast.held_by is not None}
+            in_flight = await _in_flight_among(activity.client(), holders)
+            return [_told_by_holder(forecast) if forecast.held_by in in_flight else forecast for forecast in found]
     except Exception as error:
         raise application_error(failure_of(error)) from error
 
 
-async def _told_by_holder(client: Client, forecast: Forecast) -> Forecast:
-    """Return the forecast, knowing whether the run that set out to compute the same is still at it."""
-    if forecast.held_by is None or not await _is_in_flight(client, forecast.held_by):
-        return forecast
+def _told_by_holder(forecast: Forecast) -> Forecast:
+    """Return the forecast, knowing that the run that set out to compute the same is still at it."""
     return replace(forecast, verdict="duplicate", origin=forecast.held_by, reason=None, seconds=0.0)
 
 
@@ -64,26 +69,29 @@ async def _claim(job: ClaimJob, store: Store, client: Client) -> Claimed:
     if job.cache == "off":
         return Claimed(run_key=identity.key)
     result = await asyncio.to_thread(find_result, store, identity.key, verify=job.verify)
-    if result is not None:
-        await asyncio.to_thread(_record_origin, store, job.run_id, result.run_id, reused=True)
+    if result is not None and result.run_id != job.run_id:  # of its own it lacks at most what MLflow is to be told
+        await asyncio.to_thread(results.record_origin, store, job.run_id, result.run_id, reused=True)
         return Claimed(
             run_key=identity.key,
             result=result,
             origin=result.run_id,
             saved_seconds=result.training.work_seconds,
         )
-    before = await asyncio.to_thread(claimants, store, identity.key)
-    if job.cache == "on" and (not before or before[-1] != job.run_id):
-        if before and await _is_in_flight(client, before[-1]):
-            raise _come_back(before[-1])
-        if not await asyncio.to_thread(results.claim, store, identity, len(before), job.run_id):
+    claims = await asyncio.to_thread(results.claims, store, identity.key)
+    newest = max(claims, default=0)
+    holder = claims.get(newest)
+    if job.cache == "on" and holder != job.run_id:
+        if holder is not None and await _in_flight_among(client, {holder}):
+            raise _come_back(holder)
+        if not await asyncio.to_thread(results.claim, store, identity, newest + 1, job.run_id):
             raise _come_back("another run")
-    found = await asyncio.to_thread(results.checkpoints_of_equal_runs, store, before)
+    found = await asyncio.to_thread(results.checkpoints_of_equal_runs, store, list(claims.values()))
     others = [c for c in found if not c.key.startswith(f"runs/{job.run_id}/")]
     if not others:
+        await asyncio.to_thread(results.forget_origin, store, job.run_id)
         return Claimed(run_key=identity.key)
     origin = results.run_of(others[0].key)
-    await asyncio.to_thread(_record_origin, store, job.run_id, origin, reused=False)
+    await asyncio.to_thread(results.record_origin, store, job.run_id, origin, reused=False)
     return Claimed(
         run_key=identity.key,
         resume_from=tuple(others[: results.NUM_CANDIDATES]),
@@ -92,25 +100,32 @@ async def _claim(job: ClaimJob, store: Store, client: Client) -> Claimed:
     )
 
 
-def _record_origin(store: Store, run_id: str, origin: str, *, reused: bool) -> None:
-    if origin != run_id:
-        results.record_origin(store, run_id, origin, reused=reused)
+async def _in_flight_among(client: Client, run_ids: Collection[str]) -> set[str]:
+    """Return those of the runs that are being computed; each sweep is asked once."""
+    sweep_ids = sorted({run_id.rpartition("/")[0] for run_id in run_ids})
+    in_flight = [run_id for sweep_id in sweep_ids for run_id in await _in_flight_in(client, sweep_id)]
+    return {*in_flight}.intersection(run_ids)
 
 
-async def _is_in_flight(client: Client, run_id: str) -> bool:
-    """Say whether a run is being computed, without a question to a sweep that has ended: it may have no worker."""
-    sweep = client.get_workflow_handle(run_id.rpartition("/")[0])
+async def _in_flight_in(client: Client, sweep_id: str) -> list[str]:
+    """Return the runs of a sweep that are being computed: none where it cannot say, for then nothing goes on there.
+
+    One that has ended is not asked: it may have no worker.
+
+    Raises:
+        ConnectionFailedError: Temporal does not answer now.
+    """
     try:
-        if (await sweep.describe()).status is not WorkflowExecutionStatus.RUNNING:
-            return False
-        _, state = await find_run(client, run_id)
-    except NotFoundError:
-        return False
+        if (await client.get_workflow_handle(sweep_id).describe()).status is not WorkflowExecutionStatus.RUNNING:
+            return []
+        sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+    except (NotFoundError, WorkflowStuckError):
+        return []
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:  # forgotten, or another cluster's
-            return False
-        raise
-    return state.status in IN_FLIGHT
+        if error.status in _CANNOT_SAY:
+            return []
+        raise ConnectionFailedError(f"sweep {sweep_id} cannot be asked what it computes: {error.message}") from error
+    return [state.run.run_id for state in sweep.runs if state.status in IN_FLIGHT]
 
 
 def _come_back(holder: str) -> ApplicationError:

@@ -7,7 +7,7 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import Forecast, LookUpJob, LookUpRun, SnapshotJob, SnapshotRef
+    from bertpar.events import Forecast, LookUpJob, LookUpRun, SnapshotJob
     from bertpar.states import PlanInput
     from bertpar.workflows import calls
 
@@ -21,11 +21,16 @@ class PlanWorkflow:
         first_with = {run.snapshot_request: run for run in reversed(plan.runs)}
         jobs = [SnapshotJob(store_root=options.store_root, spec_key=run.spec_key) for run in first_with.values()]
         made = await asyncio.gather(*(calls.make_snapshot(j, options.heartbeat_timeout_seconds) for j in jobs))
-        snapshots: dict[str, SnapshotRef] = dict(zip(first_with, made, strict=True))
-        runs = [
-            LookUpRun(run_id=run.run_id, spec_key=run.spec_key, snapshot=snapshots[run.snapshot_request])
+        runs = tuple(
+            LookUpRun(run_id=run.run_id, spec_key=run.spec_key, snapshot_request=run.snapshot_request)
             for run in plan.runs
-        ]
+        )
         return await calls.look_up(
-            LookUpJob(store_root=options.store_root, runs=tuple(runs), code=options.code, cache=options.cache)
+            LookUpJob(
+                store_root=options.store_root,
+                runs=runs,
+                snapshots=dict(zip(first_with, made, strict=True)),
+                code=options.code,
+                cache=options.cache,
+            )
         )
