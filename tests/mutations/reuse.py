@@ -78,7 +78,7 @@ REUSE = (
         name="an equal run in flight is waited for",
         protects="Two equal runs in flight train once.",
         file="activities/reuse.py",
-        code="        if before and await _is_in_flight(client, before[-1]):\n",
+        code="        if holder is not None and await _in_flight_among(client, {holder}):\n",
         instead="        if False:\n",
         tests=tests_of(_REUSE, "two_equal_runs_in_flight_train_once"),
     ),
