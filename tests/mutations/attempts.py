@@ -141,7 +141,7 @@ ATTEMPTS = (
         name="a damaged snapshot is made again",
         protects="Damage to the data's copy costs time and no run.",
         file="workflows/calls.py",
-        code="if not is_damage or num_rebuilds == _MAX_REBUILDS:",
+        code="if not is_damage or num_rebuilds == _MAX_REBUILDS or cancel_requested():",
         instead="if True:",
         tests=tests_of(_DAMAGE, "a_damaged_snapshot_is_made_again_and_the_run_goes_on"),
     ),

@@ -53,9 +53,19 @@ STEERING = (
         name="a cancelled run is not evaluated",
         protects="A training that ends before it could leave does not bring its run back.",
         file="workflows/one_run.py",
-        code='if self.table[self.run.index].order == "cancel":',
+        code='if cancel_requested() or self.table[self.run.index].order == "cancel":',
         instead="if False:",
         tests=tests_of(_STEERING, "a_training_that_ends_well_while_its_run_is_cancelled_is_not_evaluated"),
+    ),
+    Protection(
+        name="a command that comes with the end of preparations is heard",
+        protects="A run that is to pause or to be cancelled does not begin its training.",
+        file="workflows/one_run.py",
+        code="        self._stop_if_cancelled()\n        if self.claimed",
+        instead="        if self.claimed",
+        tests=tests_of(
+            _STEERING, "a_command_that_a_new_worker_hears_together_with_the_end_of_preparations_is_carried_out"
+        ),
     ),
     Protection(
         name="what waits for a slot gives way to an urgent run",

@@ -154,6 +154,12 @@ def test_drop_cancels_what_is_not_done_and_matches_all_values_however_they_are_t
     assert effect(GRID, drop(experiment="smoke"))[0].runs == (1, 2, 3)
 
 
+def test_what_is_dropped_again_stays_as_it_is() -> None:
+    gone = sweep(swept(0, "cancelled", "0.001", "1"), swept(1, "queued", "0.001", "2"))
+    steered, changes = effect(gone, drop(lr="0.001"))
+    assert (steered.runs, steered.done, set(changes)) == ((0, 1), (), {1})
+
+
 def test_drop_refuses_what_no_run_has_and_lists_what_there_is() -> None:
     assert refusal(GRID, drop(lr="5")) == "no run of sweep s has lr=5; there are: lr=0.001,0.003"
     unknown = str(refusal(GRID, drop(momentum="1")))
@@ -208,6 +214,18 @@ def test_the_least_advanced_training_yields_only_where_the_urgent_run_has_no_slo
     assert effect(sweep(*runs), replace(command, preempt=False))[0].yields is None
     unseen = effect(sweep(*runs), replace(command, least_advanced=()))[0]
     assert unseen.yields == 1  # what began last
+
+
+def test_preempt_said_twice_has_one_training_yield_and_none_for_a_run_that_starts_nothing() -> None:
+    def yields(*runs: RunState, run: int = 0, paused: str | None = None) -> int | None:
+        command = Command(kind="priority", run=run, priority="high", preempt=True)
+        return effect(sweep(*runs, paused=paused), command)[0].yields
+
+    urgent = state(0, priority="high")
+    assert yields(urgent, training(1), training(2, order="yield")) is None
+    assert yields(urgent, training(1), training(2, order="yield"), state(3), run=3) == 1
+    assert yields(state(0, "paused"), training(1)) is None
+    assert yields(urgent, training(1), paused="a user has paused it") is None
 
 
 # --- more runs --------------------------------------------------------------------------------------------

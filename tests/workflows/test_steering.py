@@ -8,22 +8,38 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from bertpar import steer
 from bertpar.errors import NotFoundError, RefusedError
-from bertpar.events import CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
+from bertpar.events import Claimed, ClaimJob, CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
 from bertpar.observe import observe
 from bertpar.states import Command, RunBatch, RunState, Steered, SweepStatus
 from bertpar.why import explain_run
 from bertpar.workflows import CoordinatorWorkflow
-from tests.workflows.conftest import Script, Sweep, checkpoint, evaluate_at_once, running_sweep, save, trained, until
+from tests.workflows.conftest import (
+    Script,
+    Sweep,
+    checkpoint,
+    evaluate_at_once,
+    nothing_is_there,
+    running_sweep,
+    save,
+    trained,
+    until,
+)
 from tests.workflows.test_lost_worker import start_worker
 
 
@@ -188,6 +204,24 @@ async def test_a_training_that_ends_while_it_is_to_pause_is_done(client: Client)
     assert (state.order, state.attempt) == (None, 2)
 
 
+async def test_a_training_whose_data_are_damaged_while_it_is_to_pause_is_paused(client: Client) -> None:
+    async with live(client, 1) as sweep:
+
+        async def find_damage(job: TrainJob) -> TrainResult:
+            try:
+                return await sweep.trainings.train(job)
+            except ApplicationError:
+                raise ApplicationError("damaged", type="SnapshotDamagedError") from None
+
+        sweep.sweep.script.train = find_damage
+        await until(begun(sweep.trainings, 0))
+        await sweep.steer("pause", 0)
+        await sweep.reaches("paused")
+        await sweep.steer("resume", 0)
+        await sweep.end()
+    assert sweep.trainings.numbers == [(0, 1), (0, 2)]
+
+
 async def test_a_paused_sweep_outlives_its_history_and_keeps_its_attempts() -> None:
     async with (
         await WorkflowEnvironment.start_local(
@@ -264,6 +298,55 @@ async def test_a_command_outlives_the_worker_that_took_it(client: Client) -> Non
             worker.kill()
             worker.communicate()
     assert sweep.trainings.numbers == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(("command", "becomes"), [("pause", "paused"), ("cancel", "cancelled")])
+async def test_a_command_that_a_new_worker_hears_together_with_the_end_of_preparations_is_carried_out(
+    client: Client, command: str, becomes: str
+) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def claim_run(job: ClaimJob) -> Claimed:
+        asked.set()
+        while not may_answer.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.02)
+        return await nothing_is_there(job)
+
+    async with live(client, 1, workflows_elsewhere=True, starts=False) as sweep:
+        sweep.sweep.script.claim_run = claim_run
+        handle = client.get_workflow_handle(sweep.sweep_id)
+        worker = start_worker(sweep.sweep)
+        try:
+            await sweep.begin(1)
+            await asked.wait()
+            await sweep.reaches("preparing")
+            worker.kill()
+            worker.communicate()
+            may_answer.set()
+            async with asyncio.timeout(20):
+                while not await _has_answered(handle, "claim_run"):
+                    await asyncio.sleep(0.05)
+            steered = asyncio.ensure_future(sweep.steer(command, 0))  # it is there long before the next worker is
+            worker = await asyncio.to_thread(start_worker, sweep.sweep)
+            await steered
+            assert (await sweep.reaches(becomes)).runs[0].order is None
+            assert sweep.trainings.started == []
+            if command == "pause":
+                await sweep.steer("resume", 0)
+            await sweep.end()
+        finally:
+            worker.kill()
+            worker.communicate()
+
+
+async def _has_answered(handle: WorkflowHandle[Any, Any], activity_type: str) -> bool:
+    scheduled, completed = set(), set()
+    async for event in handle.fetch_history_events():
+        if event.activity_task_scheduled_event_attributes.activity_type.name == activity_type:
+            scheduled.add(event.event_id)
+        completed.add(event.activity_task_completed_event_attributes.scheduled_event_id)
+    return bool(scheduled & completed)
 
 
 # --- cancel, drop, retry ----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
         TrainResult,
     )
     from bertpar.states import SweepOptions, tracking_queue
-    from bertpar.workflows.failures import ONCE, PATIENT, SOMETIMES, describe_failure
+    from bertpar.workflows.failures import ONCE, PATIENT, SOMETIMES, cancel_requested, describe_failure
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ async def with_whole_snapshot(
             return await work()
         except ActivityError as error:
             is_damage = describe_failure(error).error_type == SnapshotDamagedError.error_type()
-            if not is_damage or num_rebuilds == _MAX_REBUILDS:
+            if not is_damage or num_rebuilds == _MAX_REBUILDS or cancel_requested():
                 raise
         num_rebuilds += 1
         made = await make_snapshot(making, heartbeat_timeout_seconds)

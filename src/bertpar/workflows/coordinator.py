@@ -80,6 +80,8 @@ class CoordinatorWorkflow:
     @add_runs.validator
     def _refuse_batch(self, batch: RunBatch) -> None:
         num_added = sum(ref.index not in self._table for ref in batch.runs)
+        if num_added:
+            self._refuse_if_over()
         if self._closed and num_added:
             raise ApplicationError(f"sweep {self._sweep.sweep_id} is closed: it takes no further runs")
         _raise(refusal_of_more(self.status(), num_added))
@@ -88,7 +90,7 @@ class CoordinatorWorkflow:
     def extend(self, runs: tuple[RunRef, ...]) -> Steered:
         """Add runs that a user gives to a sweep on its way; their numbers continue, whatever they were numbered."""
         self._snapshots.forget_failed()
-        first = max(state.run.index for state in self._table) + 1
+        first = max((state.run.index for state in self._table), default=-1) + 1
         for index, ref in enumerate(runs, first):
             self._table.add(replace(ref, index=index, run_id=f"{self._sweep.sweep_id}/{index}"))
             self._table.record_fork(index)

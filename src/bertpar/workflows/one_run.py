@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
-    from bertpar.workflows.failures import describe_failure
+    from bertpar.workflows.failures import cancel_requested, describe_failure
     from bertpar.workflows.records import closing_of_run, opening_of_run, run_name, training_id
     from bertpar.workflows.table import RunTable
     from bertpar.workflows.training import TrainingWorkflow
@@ -58,6 +58,7 @@ class OneRun:
         """
         self.snapshot = await snapshot
         self.claimed = await self._claim(self.snapshot)
+        self._stop_if_cancelled()
         if self.claimed.result is not None:
             return self._reuse(self.claimed.result)
         while True:
@@ -71,6 +72,8 @@ class OneRun:
                 is_damage = describe_failure(error).error_type == CheckpointDamagedError.error_type()
                 if not is_damage or not self.may_rebuild():
                     raise
+            finally:
+                self._stop_if_cancelled()
         return self._report(trained.result, evaluated)
 
     async def _claim(self, snapshot: SnapshotRef) -> Claimed:
@@ -157,8 +160,7 @@ class OneRun:
         if isinstance(trained, TrainingLeft):
             self._update(step=max(before.step, trained.step))
             return trained
-        if self.table[self.run.index].order == "cancel":  # it ended before it could leave
-            raise asyncio.CancelledError
+        self._stop_if_cancelled()
         self.trained = trained
         self._update(
             status="evaluating",
@@ -185,6 +187,11 @@ class OneRun:
             static_summary=f"evaluate {run_name(self.run.swept, self.run.index)}",
             cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+
+    def _stop_if_cancelled(self) -> None:
+        """Carry out a cancellation that reached nobody, because what was awaited has ended at the same time."""
+        if cancel_requested() or self.table[self.run.index].order == "cancel":
+            raise asyncio.CancelledError
 
     def _update(self, **changes: Any) -> None:
         self.table.change(self.run.index, **changes)

@@ -112,12 +112,12 @@ def effect(sweep: SweepStatus, command: Command) -> tuple[Steered, dict[int, dic
         matching = _matching(sweep.runs, command.where)
         dropped = [state for state in matching if state.status in _ALLOWED["cancel"]]
         done = tuple(state.run.index for state in matching if state not in dropped)
-        changes = {state.run.index: _told(state, "cancel") for state in dropped}
-        return Steered(runs=tuple(changes), done=done), changes
+        changes = {state.run.index: _told(state, "cancel") for state in dropped if state.status != "cancelled"}
+        return Steered(runs=tuple(state.run.index for state in dropped), done=done), changes
     if command.kind == "priority":
         assert command.run is not None
         changes = {command.run: {"priority": command.priority}}
-        yields = _who_yields(runs, command)
+        yields = _who_yields(runs, command) if sweep.paused is None else None
         if yields is not None:
             changes[yields] = _told(runs[yields], "yield")
         return Steered(runs=(command.run,), yields=yields), changes
@@ -154,9 +154,16 @@ def status_after(order: Order | None) -> RunStatus:
 
 
 def _who_yields(runs: Mapping[int, RunState], command: Command) -> int | None:
-    """Return the least advanced training that can make room for an urgent run, which itself has no slot yet."""
+    """Return the least advanced training that can make room for an urgent run, which waits for a slot.
+
+    None where enough trainings yield already, so that the command said twice has one effect.
+    """
     assert command.run is not None
-    if not command.preempt or command.priority != "high" or runs[command.run].has_slot:
+    urgent = runs[command.run]
+    if not command.preempt or command.priority != "high" or urgent.has_slot or urgent.status == "paused":
+        return None
+    num_waiting = 1 + sum(is_urgent_without_slot(state) for state in runs.values() if state is not urgent)
+    if sum(state.has_slot and state.order == "yield" for state in runs.values()) >= num_waiting:
         return None
     able = [
         index
