@@ -10,7 +10,7 @@ from pathlib import Path
 from temporalio.client import Client
 
 from bertpar.catalogue import read_uses, read_whole_catalogue
-from bertpar.composing import Batch, compose_sweep, given_values
+from bertpar.composing import compose_sweep, given_values
 from bertpar.errors import ConfigError
 from bertpar.events import CheckpointRef
 from bertpar.extending import check_same_sweep, without_keys
@@ -18,7 +18,7 @@ from bertpar.holds import hold_for_fork
 from bertpar.observe import find_run
 from bertpar.paths import Home
 from bertpar.spec import StartSpec
-from bertpar.states import RunRef, RunState, SweepStatus
+from bertpar.states import RunRef, RunState
 from bertpar.steer import Say, update
 from bertpar.store import Store
 from bertpar.submit import new_sweep_id, run_refs, submit_batch, sweep_options
@@ -65,6 +65,8 @@ async def fork(
     )
     if (other := batch.sweep.store_root) != sweep.options.store_root:
         raise ConfigError(f"store.root={other}: a fork needs the store of its origin, {sweep.options.store_root}")
+    if sweep.status == "running":
+        check_same_sweep(sweep, batch.sweep, overrides)
     start = StartSpec(run_id=run_id, step=checkpoint.step, key=checkpoint.key, digest=checkpoint.digest)
     batch = replace(
         batch,
@@ -76,7 +78,8 @@ async def fork(
     for ref in refs:
         await asyncio.to_thread(hold_for_fork, store, checkpoint.key, ref.run_id)
     if sweep.status == "running":
-        run_ids = await _extend(client, sweep, batch, refs, overrides, say)
+        steered = await update(client, sweep_id, CoordinatorWorkflow.extend, tuple(refs), say)
+        run_ids = [f"{sweep_id}/{index}" for index in steered.runs]
     else:
         options = sweep_options(batch.sweep, sweep.options.temporal_ui)
         await submit_batch(client, sweep_id, batch.sweep.name, options, refs, final=True, say=say)
@@ -94,11 +97,3 @@ def _named(ref: RunRef, origin: RunState, checkpoint: CheckpointRef) -> RunRef:
     """Have the run tell its origin wherever runs are told apart by what was varied."""
     swept = {"fork": f"{origin.run.index}@{checkpoint.step}", **ref.swept}
     return replace(ref, swept=swept, forked_from=f"{origin.run.run_id}@{checkpoint.step}")
-
-
-async def _extend(
-    client: Client, sweep: SweepStatus, batch: Batch, refs: Sequence[RunRef], overrides: Sequence[str], say: Say
-) -> list[str]:
-    check_same_sweep(sweep, batch.sweep, overrides)
-    steered = await update(client, sweep.sweep_id, CoordinatorWorkflow.extend, tuple(refs), say)
-    return [f"{sweep.sweep_id}/{index}" for index in steered.runs]
