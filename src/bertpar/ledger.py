@@ -37,7 +37,7 @@ def ledger_of(runs: Iterable[RunState]) -> Ledger:
 
 
 def entry(state: RunState, ended: AttemptEnded) -> dict[str, Any]:
-    """Return what the end of an attempt changes about its run's state; nothing where it never had a slot.
+    """Return what the end of an attempt changes about its run's state; nothing where it has no slot, or none any more.
 
     Lost is what was spent and is not kept. That is counted anew each time, so that a checkpoint which turns out to be
     damaged later on counts as lost then.
@@ -47,7 +47,12 @@ def entry(state: RunState, ended: AttemptEnded) -> dict[str, Any]:
     seconds = ended.noticed_at - state.slot_since if ended.seconds is None else ended.seconds
     spent = state.spent_seconds + max(0.0, seconds)
     kept = ended.kept_seconds - state.saved_seconds  # without what equal runs had done
-    return {"slot_since": None, "spent_seconds": spent, "lost_seconds": min(spent, max(0.0, spent - kept))}
+    return {
+        "has_slot": False,
+        "slot_since": None,
+        "spent_seconds": spent,
+        "lost_seconds": min(spent, max(0.0, spent - kept)),
+    }
 
 
 def stopped_early_seconds(result: TrainResult) -> float:

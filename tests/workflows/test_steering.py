@@ -524,6 +524,30 @@ async def test_with_preempt_the_least_advanced_training_yields_and_is_started_ag
     assert sweep.trainings.numbers.count((steered.yields, 2)) == 1
 
 
+async def test_a_run_whose_attempt_was_lost_waits_for_a_slot_like_one_that_had_none(client: Client) -> None:
+    async with live(client, 2, num_slots=1, starts=False) as sweep:
+        lost: list[int] = []
+
+        async def lose_the_first(job: TrainJob) -> TrainResult:
+            if not lost:
+                lost.append(int(job.run_id.rpartition("/")[2]))
+                raise ApplicationError("killed", type="ProcessDiedError")
+            return await sweep.trainings.train(job)
+
+        sweep.sweep.script.train = lose_the_first
+        await sweep.begin(2)
+        await until(lambda: len(sweep.trainings.running) == 1)
+        holder = 1 - lost[0]
+        await until(begun(sweep.trainings, holder))
+        async with asyncio.timeout(20):
+            while (await sweep.state(lost[0])).has_slot:
+                await asyncio.sleep(0.05)
+        steered = await steer.prioritize(client, f"{sweep.sweep_id}/{lost[0]}", "high", print, preempt=True)
+        assert steered.yields == holder
+        await until(begun(sweep.trainings, lost[0]))
+        assert (await sweep.end()).status == "completed"
+
+
 async def test_a_higher_limit_starts_more_runs_and_a_lower_one_stops_none(client: Client) -> None:
     async with live(client, 4, max_parallel=1) as sweep:
         await until(begun(sweep.trainings, 0))

@@ -145,7 +145,7 @@ class CoordinatorWorkflow:
 
     @workflow.signal(name=ATTEMPT_ENDED)
     def attempt_ended(self, ended: AttemptEnded) -> None:
-        """Enter into the run's ledger what an attempt has spent and lost; said twice, it changes nothing."""
+        """Enter into the run's ledger what an attempt has spent and lost, and that it has no slot; see `entry`."""
         if ended.run in self._table:
             self._table.change(ended.run, **entry(self._table[ended.run], ended))
 

@@ -152,7 +152,8 @@ class TrainingWorkflow:
             latest = self.latest_checkpoint()
             await self._tell_end(failure.seconds, kept_seconds=latest.work_seconds if latest else 0.0)
             raise
-        await self._tell_end(result.train_seconds, kept_seconds=result.resumed_work_seconds + result.train_seconds)
+        with suppress(asyncio.CancelledError):  # what has ended stays ended
+            await self._tell_end(result.train_seconds, kept_seconds=result.resumed_work_seconds + result.train_seconds)
         return result
 
     async def _tell_end(self, seconds: float | None, *, kept_seconds: float) -> None:
@@ -166,6 +167,10 @@ class TrainingWorkflow:
             noticed_at=workflow.now().timestamp(),
             kept_seconds=kept_seconds,
         )
+        # Shielded, because the SDK's own waiting for a signal swallows a cancellation: who is to leave would go on.
+        await asyncio.shield(asyncio.ensure_future(self._signal_sweep(ended)))
+
+    async def _signal_sweep(self, ended: AttemptEnded) -> None:
         with suppress(FailureError):  # the sweep is gone, and this with it
             await workflow.get_external_workflow_handle(self._job.sweep_id).signal(ATTEMPT_ENDED, ended)
 
