@@ -84,6 +84,11 @@ class CheckpointRef:
     work_seconds: float = 0.0
     """As TrainResult.work_seconds, until this step."""
 
+    @property
+    def run_id(self) -> str:
+        """The run in whose folder it lies."""
+        return self.key.removeprefix("runs/").partition("/checkpoints/")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved:
@@ -232,6 +237,8 @@ class TrainResult:
     work_seconds: float = 0.0
     """Wall time of the steps, validations and checkpoints that led here, in whatever attempts and runs: nothing that
     was lost on the way."""
+    continues: CheckpointRef | None = None
+    """The equal run's checkpoint that it went on from; None for a run that began at step 0."""
     resumed_work_seconds: float = 0.0
     """What of it the last attempt went on from."""
 
@@ -290,7 +297,8 @@ class Claimed:
     result: KeptResult | None = None
     """The whole of it."""
     resume_from: tuple[CheckpointRef, ...] = ()
-    """Checkpoints of equal runs that did not come to their end, newest first."""
+    """Checkpoints of equal runs that did not come to their end, newest first. An attempt takes one of them if it is
+    whole and of its own kind of machine: `TrainResult.continues` tells which."""
     origin: str | None = None
     """The run that made the result, or the newest of these checkpoints."""
     saved_seconds: float = 0.0

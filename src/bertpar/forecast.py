@@ -16,7 +16,6 @@ from bertpar.results import (
     find_result,
     identify,
     known_runs,
-    run_of,
 )
 from bertpar.store import Store
 from bertpar.training.plan import plan_batches
@@ -80,7 +79,7 @@ def _resumed(new: Forecast, newest: CheckpointRef) -> Forecast:
     assert new.total_steps
     left = 1 - newest.step / new.total_steps
     seconds = None if new.seconds is None else new.seconds * left
-    return replace(new, verdict="resume", origin=run_of(newest.key), step=newest.step, seconds=seconds)
+    return replace(new, verdict="resume", origin=newest.run_id, step=newest.step, seconds=seconds)
 
 
 def nearest(identity: Identity, known: Sequence[KnownRun]) -> str:

@@ -111,16 +111,6 @@ def checkpoints_of_equal_runs(store: Store, run_ids: Sequence[str]) -> list[Chec
     return sorted(exact, key=lambda c: (c.step, c.attempt), reverse=True)
 
 
-def run_of(checkpoint_key: str) -> str:
-    """Return the run in whose folder a checkpoint lies."""
-    return checkpoint_key.removeprefix("runs/").partition("/checkpoints/")[0]
-
-
-def work_seconds(store: Store, checkpoint: CheckpointRef) -> float:
-    """Return the wall time of the training that led to a checkpoint, without what was lost on the way."""
-    return float(store_meta(store, checkpoint.key).get("work_seconds", 0.0))
-
-
 def record_origin(store: Store, run_id: str, origin: str, *, reused: bool) -> None:
     """Keep whose result, or whose checkpoints, `run_id` uses; what was so before its retry is forgotten."""
     meta = {"run_id": origin, "reused": reused}

@@ -33,10 +33,18 @@ def test_going_on_from_an_equal_runs_checkpoint_gives_the_bits_of_one_run(lab: L
     whole = lab.train(SPEC, "whole")
     stopped_at(lab, "stopped", 6)
     result = lab.train(SPEC, "going-on", resume_from=(lab.saved("stopped", 6),))
-    assert result.resumed_from_step == 6
+    assert (result.resumed_from_step, result.continues) == (6, lab.saved("stopped", 6))
     assert same_weights(lab.weights(whole.last), lab.weights(result.last))
     assert whole.metrics == result.metrics
     assert min(c.step for c in find_checkpoints(lab.store, "going-on")) == 7
+
+
+def test_whose_checkpoint_a_run_went_on_from_is_known_after_a_kill_too(lab: Lab) -> None:
+    stopped_at(lab, "whose", 4)
+    began = lab.saved("whose", 4)
+    with pytest.raises(Killed):
+        lab.train(SPEC, "whose-on", resume_from=(began,), kill_at_step=7)
+    assert lab.train(SPEC, "whose-on", attempt=2).continues == began
 
 
 def test_the_work_that_led_to_a_result_is_counted_across_runs_and_what_was_lost_is_not(lab: Lab) -> None:
@@ -63,7 +71,7 @@ def test_an_equal_runs_checkpoint_of_another_kind_of_machine_is_passed_over(
     other = machine_fingerprint() | {"processor": "an abacus"}
     monkeypatch.setattr(continuity, "machine_fingerprint", lambda: other)
     result = lab.train(SPEC, "here", resume_from=(lab.saved("elsewhere", 4),))
-    assert (result.resumed_from_step, result.inexact) == (0, ())
+    assert (result.resumed_from_step, result.inexact, result.continues) == (0, (), None)
 
 
 def test_a_run_that_goes_on_from_another_shows_its_metric_rows_too(lab: Lab) -> None:

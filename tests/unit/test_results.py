@@ -104,8 +104,8 @@ def test_checkpoints_of_equal_runs_come_newest_first_without_inexact_ones(store:
     checkpoint(store, "b/0", 12, exact=False)
     checkpoint(store, "c/0", 16)
     assert results.checkpoints_of_equal_runs(store, ["a/0", "b/0", "a/0"]) == [newer, old]
-    assert results.work_seconds(store, newer) == 16.0
-    assert results.run_of(newer.key) == "b/0"
+    assert newer.work_seconds == 16.0
+    assert newer.run_id == "b/0"
 
 
 def test_whom_a_run_uses_is_known_from_the_store_to_the_first(store: Store) -> None:

@@ -21,9 +21,11 @@ from bertpar.events import (
     REUSED_TAG,
     CheckpointRef,
     CloseRunJob,
+    CopiedRows,
     EvaluateJob,
     EvaluateResult,
     KeptResult,
+    OpenRunJob,
     TrainJob,
     TrainResult,
 )
@@ -42,16 +44,21 @@ class Work:
     def __init__(self, folder: Path) -> None:
         self.store = Store(str(folder / "store"), folder / "cache")
         self.spec_key = publish_spec(self.store, run_spec())
+        self.takes_offers = True
+        """Trainings go on from the checkpoints of equal runs, as on the kind of machine that made them."""
         self.go_on = asyncio.Event()
         self.go_on.set()
 
     async def train(self, job: TrainJob) -> TrainResult:
+        continues = job.resume_from[0] if job.resume_from and self.takes_offers else None
+        if continues is not None:
+            await save(job, continues)
         last = self._checkpoint(job, 10)
         await save(job, last)
         while not self.go_on.is_set():
             activity.heartbeat()
             await asyncio.sleep(0.05)
-        return trained(job, last)
+        return replace(trained(job, last), continues=continues)
 
     async def evaluate(self, job: EvaluateJob) -> EvaluateResult:
         bundle = self.store.publish(f"runs/{job.run_id}/evaluation/e", lambda f: (f / "r").write_text("r") and None)
@@ -138,29 +145,64 @@ async def test_two_equal_runs_in_flight_train_once(client: Client, work: Work) -
     assert [state.status for state in states] == ["completed", "completed"]
 
 
-async def test_the_run_of_a_cancelled_sweep_is_gone_on_with_from_its_last_checkpoint(
-    client: Client, work: Work
-) -> None:
+async def cancelled_half_way(client: Client, work: Work) -> str:
+    """Return the id of a run that was cancelled after it had made a checkpoint."""
     work.go_on.clear()
-    options = {"store_root": work.store.root}
-    async with running_sweep(client, script(work), **options) as first:
-        handle = await first.start()
-        runs = (equal(first, work, 0),)
+    async with running_sweep(client, script(work), store_root=work.store.root) as sweep:
+        handle = await sweep.start()
+        runs = (equal(sweep, work, 0),)
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
         await until(lambda: bool(work.store.list("runs")))
         await handle.cancel()
         with pytest.raises(WorkflowFailureError):
             await handle.result()
     work.go_on.set()
-    async with running_sweep(client, later := script(work), **options) as second:
+    return f"{sweep.sweep_id}/0"
+
+
+async def test_the_run_of_a_cancelled_sweep_is_gone_on_with_from_its_last_checkpoint(
+    client: Client, work: Work
+) -> None:
+    cancelled = await cancelled_half_way(client, work)
+    opened: list[OpenRunJob] = []
+    told = asyncio.Event()
+
+    async def open_run(job: OpenRunJob) -> None:
+        opened.append(job)
+        if job.copied is not None:
+            told.set()
+
+    async def train(job: TrainJob) -> TrainResult:
+        result = await work.train(job)
+        await told.wait()
+        return result
+
+    later = Script(train=train, evaluate=work.evaluate, claim_run=claim_run, open_run=open_run)
+    async with running_sweep(client, later, store_root=work.store.root) as second:
         (state,) = (await second.run(equal(second, work, 0))).runs
     (job,) = later.train_jobs
-    assert [c.key for c in job.resume_from] == [f"runs/{first.sweep_id}/0/checkpoints/attempt-1/step-00000010"]
-    assert (state.reused, state.origin, state.saved_seconds) == (False, f"{first.sweep_id}/0", 7.0)
+    assert [c.key for c in job.resume_from] == [f"runs/{cancelled}/checkpoints/attempt-1/step-00000010"]
+    assert (state.reused, state.origin, state.saved_seconds) == (False, cancelled, 7.0)
+    copied = CopiedRows(run_id=cancelled, last_step=10)
+    runs = [job for job in (*opened, later.close_jobs[0].opening) if job.spec_key is not None]
+    assert [job.copied for job in runs] == [None, copied, copied], (
+        "told when, and only when, an attempt goes on from it"
+    )
+    assert [job.tags.get(CONTINUES_TAG) for job in runs] == [None, cancelled, cancelled]
+
+
+async def test_a_checkpoint_that_is_offered_and_not_gone_on_from_is_nowhere_said_to_be(
+    client: Client, work: Work
+) -> None:
+    await cancelled_half_way(client, work)
+    work.takes_offers = False
+    async with running_sweep(client, later := script(work), store_root=work.store.root) as second:
+        (state,) = (await second.run(equal(second, work, 0))).runs
+    assert len(later.train_jobs[0].resume_from) == 1
+    assert (state.status, state.origin, state.saved_seconds) == ("completed", None, 0.0)
     opening = later.close_jobs[0].opening
-    assert opening.tags[CONTINUES_TAG] == f"{first.sweep_id}/0"
-    assert opening.copied is not None
-    assert opening.copied.last_step == 10
+    assert CONTINUES_TAG not in opening.tags
+    assert opening.copied is None
 
 
 async def test_a_reused_result_that_is_found_damaged_is_computed_again(client: Client, work: Work) -> None:

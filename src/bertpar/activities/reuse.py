@@ -86,17 +86,17 @@ async def _claim(job: ClaimJob, store: Store, client: Client) -> Claimed:
         if not await asyncio.to_thread(results.claim, store, identity, newest + 1, job.run_id):
             raise _come_back("another run")
     found = await asyncio.to_thread(results.checkpoints_of_equal_runs, store, list(claims.values()))
-    others = [c for c in found if not c.key.startswith(f"runs/{job.run_id}/")]
+    others = [checkpoint for checkpoint in found if checkpoint.run_id != job.run_id]
     if not others:
         await asyncio.to_thread(results.forget_origin, store, job.run_id)
         return Claimed(run_key=identity.key)
-    origin = results.run_of(others[0].key)
+    origin = others[0].run_id
     await asyncio.to_thread(results.record_origin, store, job.run_id, origin, reused=False)
     return Claimed(
         run_key=identity.key,
         resume_from=tuple(others[: results.NUM_CANDIDATES]),
         origin=origin,
-        saved_seconds=await asyncio.to_thread(results.work_seconds, store, others[0]),
+        saved_seconds=others[0].work_seconds,
     )
 
 

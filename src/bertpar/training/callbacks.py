@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from bertpar import faults
-from bertpar.checkpoints import checkpoint_key, checkpoints_folder
+from bertpar.checkpoints import checkpoint_key
 from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, Progress, TrainJob
 from bertpar.holds import is_held
@@ -187,8 +187,7 @@ class RunRecorder(Checkpoint):
         pruned = self._wait_for_storage(lambda: self._to_prune([*state.checkpoints, saved]))
         self._say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
-        own = checkpoints_folder(self._job.run_id)
-        for checkpoint in (c for c in pruned if c.key.startswith(f"{own}/")):  # an equal run's are its own to keep
+        for checkpoint in (c for c in pruned if c.run_id == self._job.run_id):  # an equal run's are its own to keep
             needed = partial(is_held, self._store, checkpoint.key)  # somebody may have asked for it this very moment
             self._wait_for_storage(partial(self._store.remove, checkpoint.key, needed))
         self._outbox.post(new_rows)

@@ -59,7 +59,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         hold_fence(store, job.run_id, job.attempt) as fence,
         closing(_Attempt(job, spec, store, fence, emit)) as attempt,
     ):
-        candidates = attempt.usable(find_checkpoints(store, job.run_id, job.resume_from))
+        candidates = attempt.candidates()
         resumed_from, resumed_work_seconds = None, 0.0
         while True:
             state = attempt.go_on_from(candidates)
@@ -71,7 +71,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             if not damaged:
                 break
             # the same steps make the same checkpoints again
-            candidates = [c for c in find_checkpoints(store, job.run_id, job.resume_from) if c.step < min(damaged)]
+            candidates = [c for c in attempt.candidates() if c.step < min(damaged)]
     return TrainResult(
         total_steps=attempt.plan.total_steps,
         stopped_early=state.step < attempt.plan.total_steps,
@@ -83,6 +83,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
         inexact=tuple(state.inexact),
         work_seconds=state.work_seconds,
         resumed_work_seconds=resumed_work_seconds,
+        continues=state.continues,
     )
 
 
@@ -119,12 +120,11 @@ class _Attempt:
         """Deliver what can be delivered now."""
         self._outbox.close()
 
-    def usable(self, candidates: Sequence[CheckpointRef]) -> list[CheckpointRef]:
-        """Return the candidates without those of equal runs that were made on another kind of machine."""
-        own = checkpoints_folder(self._job.run_id)
-        return [
-            c for c in candidates if c.key.startswith(f"{own}/") or self._continuity.is_of_this_machine(self._store, c)
-        ]
+    def candidates(self) -> list[CheckpointRef]:
+        """Return the run's checkpoints, and those of equal runs that this kind of machine made, newest first."""
+        job = self._job
+        found = find_checkpoints(self._store, job.run_id, job.resume_from)
+        return [c for c in found if c.run_id == job.run_id or self._continuity.is_of_this_machine(self._store, c)]
 
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
         """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
@@ -143,6 +143,8 @@ class _Attempt:
             load_start(self._store, spec.start, model)
         state, optimizer_state = restore_newest(self._store, candidates, model, spec.checkpoint, self.note)
         self._continuity.check(self._store, state)
+        if state.step > 0 and state.checkpoints[-1].run_id != job.run_id:
+            state.continues = state.checkpoints[-1]
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
         self.started_at = module.step = state.step
         self.work_seconds_before = state.work_seconds

@@ -42,6 +42,8 @@ class TrainingState:
     """What made the run another than an undisturbed one, one sentence each."""
     work_seconds: float = 0.0
     """Wall time that led here, in whatever attempts: of what was lost on the way nothing."""
+    continues: CheckpointRef | None = None
+    """The equal run's checkpoint that the run went on from."""
 
 
 def save_checkpoint(
@@ -164,4 +166,5 @@ def _from_plain(plain: dict[str, Any], rows: list[MetricRow]) -> TrainingState:
         rows=rows,
         inexact=plain["inexact"],
         work_seconds=plain["work_seconds"],
+        continues=CheckpointRef(**plain["continues"]) if plain["continues"] is not None else None,
     )

@@ -57,6 +57,7 @@ class OneRun:
         Called again, what is damaged is made again.
         """
         self.snapshot = await snapshot
+        self.trained = None
         self.claimed = await self._claim(self.snapshot)
         self._stop_if_cancelled()
         if self.claimed.result is not None:
@@ -125,7 +126,8 @@ class OneRun:
     def closing(self, status: Any, evaluation: EvaluationRecord | None = None) -> CloseRunJob:
         """Return the job that ends the run's MLflow run."""
         assert self.snapshot is not None
-        opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options, self.claimed)
+        continues = self.trained.result.continues if self.trained is not None else None
+        opening = opening_of_run(self.run, self.sweep_id, self.snapshot, self.options, self.claimed, continues)
         return closing_of_run(opening, status, ledger_of([self.table[self.run.index]]), self.trained, evaluation)
 
     async def _train(self, snapshot: SnapshotRef) -> TrainingOutput | TrainingLeft:
@@ -162,6 +164,11 @@ class OneRun:
             return trained
         self._stop_if_cancelled()
         self.trained = trained
+        continues = trained.result.continues  # the claim merely offered checkpoints
+        self._update(
+            origin=continues.run_id if continues is not None else None,
+            saved_seconds=continues.work_seconds if continues is not None else 0.0,
+        )
         self._update(
             status="evaluating",
             order=None,

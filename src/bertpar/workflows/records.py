@@ -14,6 +14,7 @@ from bertpar.events import (
     SWEEP_TAG,
     SWEPT_TAG_PREFIX,
     TEMPORAL_TAG,
+    CheckpointRef,
     Claimed,
     CloseRunJob,
     CopiedRows,
@@ -50,9 +51,18 @@ def opening_of_sweep(sweep_id: str, options: SweepOptions) -> OpenRunJob:
 
 
 def opening_of_run(
-    run: RunRef, sweep_id: str, snapshot: SnapshotRef, options: SweepOptions, claimed: Claimed | None
+    run: RunRef,
+    sweep_id: str,
+    snapshot: SnapshotRef,
+    options: SweepOptions,
+    claimed: Claimed | None,
+    continues: CheckpointRef | None = None,
 ) -> OpenRunJob:
-    """Return the job that opens a run's MLflow run; `claimed` is None where its data was all that was there."""
+    """Return the job that opens a run's MLflow run; `claimed` is None where its data was all that was there.
+
+    `continues` is the equal run's checkpoint that it is known to have gone on from: a claim merely offers some.
+    """
+    copied = _copied(claimed, continues)
     return OpenRunJob(
         tracking=options.tracking,
         identity=run.run_id,
@@ -64,14 +74,15 @@ def opening_of_run(
             "bertpar.code_digest": options.code.digest,
             **({"bertpar.provenance": run.provenance} if run.provenance else {}),
             **({FORKED_TAG: run.forked_from} if run.forked_from else {}),
-            **_tags_of_claim(claimed),
+            **({RUN_KEY_TAG: claimed.run_key} if claimed is not None else {}),
+            **({CONTINUES_TAG if continues is not None else REUSED_TAG: copied.run_id} if copied is not None else {}),
             **_workflow_tags(training_id(run.run_id), options),
             **{f"{SWEPT_TAG_PREFIX}{key}": value for key, value in run.swept.items()},
         },
         store_root=options.store_root,
         spec_key=run.spec_key,
         snapshot=snapshot,
-        copied=_copied(claimed),
+        copied=copied,
     )
 
 
@@ -105,25 +116,17 @@ def closing_of_sweep(
     return CloseRunJob(opening=opening, status=status, tags=tags)
 
 
-def _tags_of_claim(claimed: Claimed | None) -> dict[str, str]:
-    if claimed is None:
-        return {}
-    tags = {RUN_KEY_TAG: claimed.run_key}
-    if claimed.origin is not None:
-        tags[REUSED_TAG if claimed.result is not None else CONTINUES_TAG] = claimed.origin
-    return tags
-
-
 def _tags_of_ledger(ledger: Ledger) -> dict[str, str]:
     """Return tags, not metrics: those of equal runs are compared, and must be equal."""
     return {f"bertpar.{name}": f"{seconds:.1f}" for name, seconds in asdict(ledger).items()}
 
 
-def _copied(claimed: Claimed | None) -> CopiedRows | None:
-    if claimed is None or claimed.origin is None:
-        return None
-    last = claimed.result.training.last if claimed.result is not None else claimed.resume_from[0]
-    return CopiedRows(run_id=claimed.origin, last_step=last.step)
+def _copied(claimed: Claimed | None, continues: CheckpointRef | None) -> CopiedRows | None:
+    if continues is not None:
+        return CopiedRows(run_id=continues.run_id, last_step=continues.step)
+    if claimed is not None and claimed.result is not None:
+        return CopiedRows(run_id=claimed.result.run_id, last_step=claimed.result.training.last.step)
+    return None
 
 
 def _workflow_tags(workflow_id: str, options: SweepOptions) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from temporalio import workflow
@@ -45,6 +46,8 @@ class TrainingWorkflow:
         self._pruned: set[str] = set()
         if job.claimed is not None:
             self._checkpoints |= {c.key: c for c in job.claimed.resume_from}
+        self._continues: CheckpointRef | None = None
+        """The equal run's checkpoint that an attempt here has gone on from."""
         self._mlflow_run_id: str | None = None
         self._budget = RetryBudget(job.options.max_attempts, job.options.resume.nan_lr_factor, job.adjustments)
         self._training: asyncio.Task[TrainResult] | None = None
@@ -94,14 +97,16 @@ class TrainingWorkflow:
         return result
 
     async def _open_run(self) -> None:
+        """Open the MLflow run at once; and once more, with an equal run's rows, when an attempt has gone on from it."""
         job = self._job
+        opening = partial(opening_of_run, job.run, job.sweep_id, job.snapshot, job.options, job.claimed)
         try:
-            opening = opening_of_run(job.run, job.sweep_id, job.snapshot, job.options, job.claimed)
-            run = await calls.open_run(opening, job.options)
+            self._mlflow_run_id = (await calls.open_run(opening(), job.options)).run_id
+            if job.claimed is not None and job.claimed.resume_from:
+                await workflow.wait_condition(lambda: self._continues is not None)
+                await calls.open_run(opening(self._continues), job.options)
         except ActivityError as error:  # whoever closes the run is told the same, and tells it
-            workflow.logger.error("no MLflow run yet: %s", describe_failure(error).message)
-        else:
-            self._mlflow_run_id = run.run_id
+            workflow.logger.error("MLflow was not told of the run yet: %s", describe_failure(error).message)
 
     async def _attempt_until_done(self) -> TrainResult:
         job, options = self._job, self._job.options
@@ -191,6 +196,8 @@ class TrainingWorkflow:
         if self._attempts and saved.checkpoint.attempt < saved.attempt:  # found in the store: never signalled before
             step = max(self._attempts[-1].resumed_from_step, saved.checkpoint.step)
             self._attempts[-1] = replace(self._attempts[-1], resumed_from_step=step)
+        if self._job.claimed is not None and saved.checkpoint in self._job.claimed.resume_from:
+            self._continues = saved.checkpoint
         self._checkpoints.setdefault(saved.checkpoint.key, saved.checkpoint)
         self._pruned.update(saved.pruned)
         self._show()
