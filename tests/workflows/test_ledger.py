@@ -52,16 +52,27 @@ async def test_a_lost_worker_has_spent_what_its_last_heartbeat_said(client: Clie
     assert (run.spent_seconds, run.lost_seconds) == (150.0, 50.0)
 
 
+async def offer(job: ClaimJob) -> Claimed:
+    found = CheckpointRef(key="other", digest="d", step=30, attempt=1, num_bytes=1, metrics={}, work_seconds=30.0)
+    return Claimed(run_key="k", resume_from=(found,), origin="other/0", saved_seconds=30.0)
+
+
+async def test_a_checkpoint_that_was_offered_and_not_gone_on_from_has_saved_and_lost_nothing(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        return result(job, 100.0)
+
+    async with running_sweep(client, Script(train=train, claim_run=offer)) as sweep:
+        (run,) = (await sweep.run(sweep.ref(0))).runs
+    assert (run.spent_seconds, run.lost_seconds, run.saved_seconds) == (100.0, 0.0, 0.0)
+
+
 async def test_what_early_stopping_and_equal_runs_left_out_is_saved(client: Client) -> None:
     async def train(job: TrainJob) -> TrainResult:
-        done = result(job, 100.0, resumed_work_seconds=job.resume_from[0].work_seconds)
+        (found,) = job.resume_from
+        done = replace(result(job, 100.0, resumed_work_seconds=found.work_seconds), continues=found)
         return replace(done, stopped_early=True, total_steps=200, work_seconds=130.0)
 
-    async def claim(job: ClaimJob) -> Claimed:
-        found = CheckpointRef(key="other", digest="d", step=30, attempt=1, num_bytes=1, metrics={}, work_seconds=30.0)
-        return Claimed(run_key="k", resume_from=(found,), origin="other/0", saved_seconds=30.0)
-
-    async with running_sweep(client, Script(train=train, claim_run=claim)) as sweep:
+    async with running_sweep(client, Script(train=train, claim_run=offer)) as sweep:
         await sweep.run(sweep.ref(0))
         seen = (await observe(client, sweep.sweep_id)).as_json()
     assert {key: seen[key] for key in ("spent_seconds", "lost_seconds", "saved_seconds")} == {

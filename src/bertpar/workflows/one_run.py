@@ -15,6 +15,7 @@ from temporalio.workflow import ChildWorkflowCancellationType
 with workflow.unsafe.imports_passed_through():
     from bertpar.errors import CheckpointDamagedError
     from bertpar.events import (
+        CheckpointRef,
         Claimed,
         ClaimJob,
         CloseRunJob,
@@ -164,11 +165,7 @@ class OneRun:
             return trained
         self._stop_if_cancelled()
         self.trained = trained
-        continues = trained.result.continues  # the claim merely offered checkpoints
-        self._update(
-            origin=continues.run_id if continues is not None else None,
-            saved_seconds=continues.work_seconds if continues is not None else 0.0,
-        )
+        self._correct_claim(trained.result.continues)
         self._update(
             status="evaluating",
             order=None,
@@ -180,6 +177,16 @@ class OneRun:
             stopped_early_seconds=stopped_early_seconds(trained.result),
         )
         return trained
+
+    def _correct_claim(self, continues: CheckpointRef | None) -> None:
+        """Say what the run has gone on from: until now it was what the claim had offered."""
+        state = self.table[self.run.index]
+        saved_seconds = continues.work_seconds if continues is not None else 0.0
+        self._update(
+            origin=continues.run_id if continues is not None else None,
+            saved_seconds=saved_seconds,
+            lost_seconds=max(0.0, state.lost_seconds + saved_seconds - state.saved_seconds),
+        )
 
     async def _tell_to_leave(self, training: workflow.ChildWorkflowHandle[Any, Any]) -> None:
         await workflow.wait_condition(lambda: self.is_told_to_leave)
