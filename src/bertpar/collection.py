@@ -25,8 +25,9 @@ from bertpar.catalogue import (
     read_uses,
     runs_in,
 )
+from bertpar.checkpoints import checkpoints_folder
 from bertpar.events import CheckpointRef
-from bertpar.holds import is_held
+from bertpar.holds import bring_back_held, is_held
 from bertpar.store import Debris, Store
 from bertpar.usage import Usage
 
@@ -251,6 +252,7 @@ async def _collect_of_run(
         if busy is not None:
             plan.add(items, busy, run_id)
             return
+        bring_back_held(store, checkpoints_folder(run_id))
         run = read_catalogue(store, run_id, _wanted_uses(store, usage, options))
         still = {item.key for item in garbage_of_run(run, abandoned=options.abandoned)}
         going = [item.checkpoint for item in items if item.checkpoint is not None and item.key in still]
@@ -278,8 +280,8 @@ async def _collect_shared(store: Store, items: Sequence[Garbage], ask: Ask, plan
 
 def _delete(store: Store, item: Garbage, plan: _Plan) -> None:
     if item.debris is not None:
-        store.remove_debris(item.debris)
-        plan.garbage.append(item)
+        if store.remove_debris(item.debris):
+            plan.garbage.append(item)
     elif store.remove(item.key, partial(is_held, store, item.key)):
         plan.garbage.append(item)
     elif store.find(item.key) is not None:

@@ -58,6 +58,14 @@ def is_held(store: Store, checkpoint_key: str) -> bool:
     return is_pinned(store, checkpoint_key) or bool(forks_of(store, checkpoint_key))
 
 
+def bring_back_held(store: Store, folder: str) -> None:
+    """Bring back the held checkpoints below `folder` that a killed process had hidden, looking for their marks."""
+    for marks in (_PINS, _FORKS):
+        for mark in store.list(f"{marks}/{folder}"):
+            if (bundle := store.find(mark)) is not None:
+                store.restore(bundle.meta["checkpoint"])
+
+
 def _hold(store: Store, mark: str, checkpoint_key: str) -> None:
     store.publish(mark, _no_files, {"checkpoint": checkpoint_key})
     if store.find(checkpoint_key) is None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from bertpar import holds
 from bertpar.checkpoints import checkpoint_key, find_checkpoints
+from bertpar.errors import StoreError
 from bertpar.events import CheckpointSaved
 from tests.training.conftest import SPEC as ALL_KEPT
 from tests.training.conftest import Lab, same_weights
@@ -44,3 +47,18 @@ def test_one_that_is_pinned_after_its_pruning_was_said_is_not_deleted(lab: Lab) 
 
     lab.train(SPEC, "pins/2", also=pin_what_is_to_go)
     assert {2, 4} <= set(steps_left(lab, "pins/2"))
+
+
+def test_one_that_is_pinned_while_its_pruner_dies_is_brought_back_by_the_next_attempt(
+    lab: Lab,
+) -> None:
+    first = lab.train(SPEC, "pins/3").last
+
+    def die() -> bool:
+        lab.store.publish(f"pins/{first.key}", lambda folder: None, {"checkpoint": first.key})
+        raise StoreError("away")
+
+    with pytest.raises(StoreError):
+        lab.store.remove(first.key, die)
+    lab.train(SPEC, "pins/3", attempt=2)
+    assert lab.store.find_intact(first.key) is not None

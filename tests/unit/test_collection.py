@@ -14,6 +14,7 @@ import pytest
 from bertpar import holds
 from bertpar.catalogue import collected_steps
 from bertpar.collection import DAY_SECONDS, SHARED, Collection, CollectionOptions, collect, plan_collection
+from bertpar.errors import StoreError
 from bertpar.results import record_origin
 from bertpar.store import Store
 from bertpar.store.local import unfinished
@@ -158,6 +159,21 @@ def test_what_is_pinned_in_the_moment_of_its_deletion_comes_back(store: Store, m
     monkeypatch.setattr(Store, "remove", pin_and_remove)
     done = carry_out(store, planned)
     assert [s.what for s in done.spared] == [other]
+    assert store.find_intact(other) is not None
+
+
+def test_what_is_pinned_in_the_moment_in_which_its_deleter_dies_is_brought_back_by_the_next(store: Store) -> None:
+    _, other = finished(store)
+
+    def die() -> bool:
+        store.publish(f"pins/{other}", lambda folder: None, {"checkpoint": other})
+        raise StoreError("away")
+
+    with pytest.raises(StoreError):
+        store.remove(other, die)
+    assert store.find(other) is None
+    done = carry_out(store, plan(store))
+    assert done.garbage == ()
     assert store.find_intact(other) is not None
 
 

@@ -104,10 +104,18 @@ class LocalPlace:
             self.path(key).rename(aside)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        if is_needed() and _move(aside, self.path(key)):
-            return False
+        is_back = is_needed() and (self.restore(key) or self.find(key) is not None)
         shutil.rmtree(aside, ignore_errors=True)
-        return True
+        return not is_back
+
+    def restore(self, key: str) -> bool:
+        """Bring back the bundle if `remove` has hidden it, whose process may be dead, and say so."""
+        place = self.path(key)
+        for aside in place.parent.glob(f"{TEMPORARY}{place.name}-*"):
+            with suppress(FileNotFoundError):  # another process was first
+                if _committed(aside, key) is not None and _move(aside, place):
+                    return True
+        return False
 
     def made_at(self, key: str) -> float:
         """Return when the bundle was committed, in seconds since 1970."""
@@ -124,9 +132,12 @@ class LocalPlace:
             elif MANIFEST in files or folder.name == LOCKS:
                 folders.clear()
 
-    def remove_debris(self, debris: Debris) -> None:
-        """Delete it."""
-        shutil.rmtree(self.root / debris.key, ignore_errors=True)
+    def remove_debris(self, debris: Debris) -> bool:
+        """Delete it, and say whether it was still there."""
+        folder = self.root / debris.key
+        was_there = folder.exists()
+        shutil.rmtree(folder, ignore_errors=True)
+        return was_there
 
     def set_aside(self, bundle: Bundle, key: str) -> bool:
         """Move the bundle to `key` if it is damaged, and say so. It is moved first and looked at then, as above."""

@@ -12,6 +12,9 @@ from typing import Any
 from bertpar.store.bundle import MANIFEST, Bundle, find_damage, read_manifest
 from bertpar.store.local import DAMAGED, Debris, IsNeeded, LocalPlace, never, unfinished
 
+_HIDDEN = "hidden-manifest.json"
+"""Where a bundle that is being removed keeps its manifest, until it is gone."""
+
 
 class RemotePlace:
     """Bundles below an fsspec URL, with copies below the folder `cache`. All errors are OSError."""
@@ -84,15 +87,31 @@ class RemotePlace:
         bundle = self.find(key)
         with self._errors_as_os_errors():
             fs, path = self._open(key)
+            if bundle is not None:
+                fs.pipe_file(f"{path}/{_HIDDEN}", bundle.manifest())
             if fs.exists(f"{path}/{MANIFEST}"):
                 fs.rm_file(f"{path}/{MANIFEST}")
             if bundle is not None and is_needed():
-                fs.pipe_file(f"{path}/{MANIFEST}", bundle.manifest())
+                self.restore(key)
                 return False
             if fs.exists(path):
                 fs.rm(path, recursive=True)
         self._cache.remove(key)
         return bundle is not None
+
+    def restore(self, key: str) -> bool:
+        """Bring back the bundle if `remove` has hidden it, whose process may be dead, and say so."""
+        with self._errors_as_os_errors():
+            fs, path = self._open(key)
+            try:
+                raw = fs.cat_file(f"{path}/{_HIDDEN}")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            if read_manifest(key, raw) is None:
+                return False
+            fs.pipe_file(f"{path}/{MANIFEST}", raw)
+            fs.rm_file(f"{path}/{_HIDDEN}")
+        return True
 
     def made_at(self, key: str) -> float:
         """Return when the bundle was committed, in seconds since 1970."""
@@ -118,12 +137,16 @@ class RemotePlace:
                     changed_at=max(float(fs.modified(f"{root}{key}").timestamp()) for key in keys),
                 )
 
-    def remove_debris(self, debris: Debris) -> None:
-        """Delete it."""
+    def remove_debris(self, debris: Debris) -> bool:
+        """Delete it, and say whether it was still there, and still belonged to no bundle."""
+        if self.find(debris.key) is not None:
+            return False
         with self._errors_as_os_errors():
             fs, path = self._open(debris.key)
-            if fs.exists(path):
+            was_there = bool(fs.exists(path))
+            if was_there:
                 fs.rm(path, recursive=True)
+        return was_there
 
     def set_aside(self, bundle: Bundle, key: str) -> bool:
         """Move the bundle to `key` if it is damaged, and say so. A transfer may fail too: so it is read once more."""

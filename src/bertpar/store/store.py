@@ -170,15 +170,23 @@ class Store:
         with self.errors_told(f"cannot remove {key}"):
             return self._place.remove(key, is_needed)
 
+    def restore(self, key: str) -> bool:
+        """Bring back a bundle that a process hid in `remove`, and was killed; say whether there was one.
+
+        Only of what is marked as needed: the process, should it live, would bring it back, too.
+        """
+        with self.errors_told(f"cannot bring back {key}"):
+            return self.find(key) is None and self._place.restore(key)
+
     def debris(self) -> Sequence[Debris]:
         """Return what lies in the store and belongs to no bundle: unfinished, or damaged and set aside."""
         with self.errors_told("cannot look for leftovers"):
             return sorted(self._place.debris(), key=lambda debris: debris.key)
 
-    def remove_debris(self, debris: Debris) -> None:
-        """Delete it. Nobody may be publishing there."""
+    def remove_debris(self, debris: Debris) -> bool:
+        """Delete it, and say whether it was still there. Nobody may be publishing there."""
         with self.errors_told(f"cannot remove {debris.key}"):
-            self._place.remove_debris(debris)
+            return self._place.remove_debris(debris)
 
     def remove_leftovers(self, prefix: str) -> None:
         """Delete what killed publishers left of the bundle `prefix` or below it. Nobody may be publishing there."""

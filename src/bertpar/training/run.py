@@ -18,6 +18,7 @@ from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.errors import BertparError, ConfigError, ModelError, NotANumberError, OutOfMemoryError, is_out_of_memory
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
+from bertpar.holds import bring_back_held
 from bertpar.jobs import Emit
 from bertpar.model_folder import model_digest
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
@@ -102,6 +103,7 @@ class _Attempt:
         self.plan = plan_batches(len(self._train_data), spec.seed, spec.trainer, job.batch_divisor)
         self._legs = validation_steps(self.plan, spec.trainer)
         _check_number_of_checkpoints(spec, self.plan.total_steps, len(self._legs))
+        bring_back_held(store, checkpoints_folder(job.run_id))
         store.remove_leftovers(checkpoints_folder(job.run_id))
         self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
         self._outbox = Outbox(job, store, fence, self.note)
