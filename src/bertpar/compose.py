@@ -41,7 +41,7 @@ from bertpar.states import tracking_queue
 from bertpar.tracking import resolve_uri
 from bertpar.tracking.address import without_password
 
-_SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep", "resume")
+_SWEEP_SECTIONS = ("temporal", "tracking", "store", "sweep", "resume", "budget")
 MISPLACED_EXPERIMENT = (
     "the experiment's file does not begin with the line `# @package _global_`, so that what it sets lands under "
     "`experiment`. Put that line first"
@@ -61,6 +61,7 @@ class SweepSpec:
     store_root: str
     resume: ResumeSpec
     cache: CacheMode
+    budget_hours: float | None
 
 
 def compose_runs(configs: Sequence[DictConfig], labels: Sequence[str], home: Home) -> tuple[SweepSpec, list[RunSpec]]:
@@ -273,6 +274,7 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
     root = Reader(plain, "", problems)
     temporal, tracking = root.section("temporal"), root.section("tracking")
     store, sweep, resume = root.section("store"), root.section("sweep"), root.section("resume")
+    budget = root.section("budget")
     spec = SweepSpec(
         cache=root.choice("cache", get_args(CacheMode)),
         name=sweep.text("name"),
@@ -294,13 +296,14 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
             allow_inexact=resume.flag("allow_inexact"),
             nan_lr_factor=resume.optional_number("nan_lr_factor", above=0, below=1, hint="null: a NaN loss is final"),
         ),
+        budget_hours=budget.optional_number("hours", above=0, hint="null for no limit"),
     )
     if spec.temporal.training_queue in (taken := (spec.temporal.eval_queue, tracking_queue(spec.temporal.eval_queue))):
         problems.append(
             f"temporal.training_queue={spec.temporal.training_queue} must be another queue than {' and '.join(taken)}, "
             "which evaluation workers serve"
         )
-    for reader in (temporal, tracking, store, sweep, resume):
+    for reader in (temporal, tracking, store, sweep, resume, budget):
         reader.refuse_unknown()
     return spec
 

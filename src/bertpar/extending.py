@@ -18,7 +18,7 @@ from bertpar.hydra_errors import explain
 from bertpar.observe import query
 from bertpar.paths import Home
 from bertpar.states import RunRef, Steered, SweepOptions, SweepStatus
-from bertpar.steer import Say, over, update
+from bertpar.steer import SETTINGS, Say, over, update
 from bertpar.store import Store
 from bertpar.submit import run_refs, sweep_options
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -75,8 +75,10 @@ def _key(override: str) -> str:
 
 def check_same_sweep(sweep: SweepStatus, spec: SweepSpec, overrides: Sequence[str]) -> None:
     """Refuse what cannot differ within a sweep, with both values."""
-    if "sweep.max_parallel" in map(_key, overrides):
-        raise ConfigError(f"sweep.max_parallel is the whole sweep's: bertpar set {sweep.sweep_id} max_parallel=...")
+    for key in (*SETTINGS, "sweep.max_parallel"):
+        if key in map(_key, overrides):
+            setting = key.removeprefix("sweep.")
+            raise ConfigError(f"{key} is the whole sweep's: bertpar set {sweep.sweep_id} {setting}=...")
     options = sweep_options(spec, sweep.options.temporal_ui)
     if options.code != sweep.options.code:
         raise RefusedError(
@@ -104,5 +106,5 @@ def _differences(ours: Any, theirs: Any, prefix: str = "") -> Iterator[tuple[str
         one, other = getattr(ours, field.name), getattr(theirs, field.name)
         if is_dataclass(one):
             yield from _differences(one, other, f"{field.name}.")
-        elif one != other and field.name != "max_parallel":  # which may have been set since
+        elif one != other and field.name not in SETTINGS.values():  # which may have been set since
             yield _KEYS.get(field.name, prefix + field.name), one, other

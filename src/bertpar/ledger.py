@@ -1,4 +1,4 @@
-"""The ledger: what compute time runs have spent, what of it was lost, and what was saved. Pure.
+"""The ledger: what compute time runs have spent, lost and saved, and when a budget for it is used up. Pure.
 
 Time counts while an attempt at a training holds a slot, from the start of its activity to its end: of two side by
 side the time of both, and none for what waits.
@@ -12,6 +12,11 @@ from typing import Any
 
 from bertpar.events import AttemptEnded, TrainResult
 from bertpar.states import RunState
+
+_SECONDS_PER_HOUR = 3600.0
+
+_CRUMB = 0.01
+"""What is left of a budget, as a share of it, that is not worth starting a training for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +73,34 @@ def until(state: RunState, now: float) -> RunState:
         return state
     spent = state.spent_seconds + max(0.0, now - state.slot_since)
     return replace(state, spent_seconds=spent, slot_since=max(now, state.slot_since))
+
+
+# --- budgets ----------------------------------------------------------------------------------------------
+
+
+def used_up_at(runs: Iterable[RunState], hours: float | None) -> float | None:
+    """Return when a budget is used up if all attempts keep their slots, in seconds since 1970.
+
+    None where that will not be: there is no budget, or nobody holds a slot.
+    """
+    states = list(runs)
+    starts = [state.slot_since for state in states if state.slot_since is not None and state.has_slot]
+    if hours is None or not starts:
+        return None
+    left = hours * _SECONDS_PER_HOUR - ledger_of(states).spent_seconds
+    return (left + sum(starts)) / len(starts)
+
+
+def is_used_up(runs: Iterable[RunState], hours: float | None, now: float) -> bool:
+    """Say whether a budget is used up, `now` being in seconds since 1970; a crumb of it that is left does not count."""
+    states = list(runs)
+    if hours is None:
+        return False
+    if (at := used_up_at(states, hours)) is not None:
+        return now >= at
+    return ledger_of(states).spent_seconds >= (1 - _CRUMB) * hours * _SECONDS_PER_HOUR
+
+
+def out_of_budget(hours: float) -> str:
+    """Return that a sweep's budget is used up, in a user's words."""
+    return f"its budget of {hours:g} {'hour' if hours == 1 else 'hours'} of compute time is used up"

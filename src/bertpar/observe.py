@@ -108,6 +108,8 @@ class SweepView:
             "sweep_id": self.sweep.sweep_id,
             "status": self.sweep.status,
             "paused": self.sweep.paused,
+            "budget_hours": self.sweep.options.budget_hours,
+            "out_of_budget": self.sweep.out_of_budget,
             "mlflow_run_id": self.sweep.mlflow.run_id if self.sweep.mlflow else None,
             **asdict(self.ledger()),
             "runs": [run.as_json() for run in self.runs],

@@ -32,8 +32,8 @@ def live_table(view: SweepView) -> RenderableType:
     """Return the table that is redrawn while the sweep runs."""
     runs = live_rows(view)
     counts = Text(f"runs: {count_statuses(view.runs)}", style="dim")
-    counts.append(f"; compute time: {ledger_text(view.ledger())}")
-    paused = [Text(line, style="bold yellow") for line in paused_lines(view)]
+    counts.append(f"; compute time: {_sum_text(view)}")
+    paused = [Text(line, style="bold yellow") for line in (*paused_lines(view), *stopping_lines(view))]
     troubles = [Text(f"[{run.state.run.index}] {line}") for run in runs for line in _troubles(run)]
     return Group(FittingTable(columns=live_columns(view), rows=runs), counts, *paused, *troubles)
 
@@ -71,6 +71,21 @@ def paused_lines(view: SweepView) -> list[str]:
         return []
     goes_on = f"bertpar resume {sweep.sweep_id} (starts the rest all the same) or bertpar cancel {sweep.sweep_id}"
     return [f"paused: {sweep.paused}. Go on with {goes_on}"]
+
+
+def stopping_lines(view: SweepView) -> list[str]:
+    """Return why a sweep stops, or has stopped, before its runs are done, and how to go on; nothing for any other."""
+    sweep = view.sweep
+    is_cut = any(
+        run.state.status not in ("completed", "failed") and not run.state.cancelled_by_user for run in view.runs
+    )
+    if sweep.out_of_budget is None or not is_cut:
+        return []
+    if sweep.status == "running":
+        return [f"stopping: {sweep.out_of_budget}. Go on with bertpar set {sweep.sweep_id} budget.hours=..."]
+    return [
+        f"stopped: {sweep.out_of_budget}. The command that started it goes on from its checkpoints, with a budget anew"
+    ]
 
 
 def _troubles(run: RunView) -> list[str]:
@@ -126,6 +141,11 @@ def ledger_text(ledger: Ledger) -> str:
     return duration(ledger.spent_seconds) + (f" ({', '.join(told)})" if told else "")
 
 
+def _sum_text(view: SweepView) -> str:
+    hours = view.sweep.options.budget_hours
+    return ledger_text(view.ledger()) + (f" of {duration(3600 * hours)}" if hours is not None else "")
+
+
 def _checkpoint_step(run: RunView) -> str:
     if run.progress and run.progress.checkpoint_step is not None:
         return str(run.progress.checkpoint_step)
@@ -171,7 +191,8 @@ class PlainLog:
 
         A cause that ends many runs is said in full once.
         """
-        lines = [line for line in paused_lines(view) if line not in self._said_of_sweep]
+        of_sweep = [*paused_lines(view), *stopping_lines(view)]
+        lines = [line for line in of_sweep if line not in self._said_of_sweep]
         self._said_of_sweep.update(lines)
         for run in view.runs:
             index = run.state.run.index
@@ -303,7 +324,8 @@ def _links(view: SweepView, ranked: Sequence[RunState], mlflow_link: str, *, cau
     if any(state.reused for state in ranked):
         num_reused = sum(state.reused for state in ranked)
         lines.append(f"  reused:   {num_reused} of {len(ranked)} runs were computed before (cache=off computes anew)")
-    lines.append(f"  compute:  {ledger_text(view.ledger())}")
+    lines.append(f"  compute:  {_sum_text(view)}")
+    lines += [f"  {line}" for line in stopping_lines(view)]
     best = next((s for s in ranked if s.status == "completed"), None)
     if best is not None:
         lines.append(f'  predict:  bertpar predict {best.run.run_id} --text "..."')

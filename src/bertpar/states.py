@@ -63,6 +63,8 @@ class SweepOptions:
     """Base URL of Temporal's web page with the namespace, for links."""
     code: Code
     cache: CacheMode = "on"
+    budget_hours: float | None = None
+    """Compute time of all runs together after which the sweep stops (ledger.py); None for no limit."""
 
 
 def tracking_queue(eval_queue: str) -> str:
@@ -251,6 +253,8 @@ class SweepStatus:
     options: SweepOptions
     paused: str | None = None
     """Why no further run is started; None where runs are."""
+    out_of_budget: str | None = None
+    """That its budget is used up, in words: what was not done by then is not done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +271,10 @@ class Command:
     """priority: have the least advanced training that runs yield its slot."""
     least_advanced: tuple[int, ...] = ()
     """priority: the trainings that run, least advanced first, as the client sees them: only heartbeats tell."""
+    setting: Literal["max_parallel", "budget_hours"] = "max_parallel"
+    """set: the one of SweepOptions that gets its value of these."""
     max_parallel: int | None = None
+    budget_hours: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ An update that is accepted is in the sweep's history: it takes effect whatever d
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -23,7 +24,11 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 _SECONDS_UNTIL_SAID = 5.0
-_SETTINGS = ("max_parallel",)
+SETTINGS: dict[str, Literal["max_parallel", "budget_hours"]] = {
+    "max_parallel": "max_parallel",
+    "budget.hours": "budget_hours",
+}
+"""What can be changed of a live sweep, by the names that users give it."""
 
 
 async def pause(client: Client, name: str, say: Say) -> Steered:
@@ -101,22 +106,37 @@ def _advance(run: RunView) -> float:
 
 
 async def set_option(client: Client, sweep_id: str, assignment: str, say: Say) -> Steered:
-    """Change how a live sweep is run: `max_parallel=4`, `max_parallel=null` for no limit.
+    """Change how a live sweep is run: `max_parallel=4`, `budget.hours=8`; `null` for no limit.
 
     Raises:
         ConfigError: another key, or a value that is not allowed.
     """
     key, is_assignment, value = assignment.partition("=")
+    key = key.removeprefix("sweep.")
     if not is_assignment:
         raise ConfigError(f"{assignment} is no setting: give KEY=VALUE, for example max_parallel=4")
-    if key.removeprefix("sweep.") not in _SETTINGS:
-        raise ConfigError(f"{key} cannot be changed while the sweep runs; what can: {', '.join(_SETTINGS)}")
+    if key not in SETTINGS:
+        raise ConfigError(f"{key} cannot be changed while the sweep runs; what can: {', '.join(SETTINGS)}")
+    if SETTINGS[key] == "budget_hours":
+        return await steer(
+            client, sweep_id, Command(kind="set", setting="budget_hours", budget_hours=_hours(value)), say
+        )
     if value != "null" and not (value.isdecimal() and int(value) >= 1):
         raise ConfigError(
             f"max_parallel={value} must be a whole number >= 1, or null for as many as workers have slots"
         )
     max_parallel = None if value == "null" else int(value)
     return await steer(client, sweep_id, Command(kind="set", max_parallel=max_parallel), say)
+
+
+def _hours(value: str) -> float | None:
+    try:
+        hours = None if value == "null" else float(value)
+    except ValueError:
+        hours = math.nan
+    if hours is not None and not 0 < hours < math.inf:
+        raise ConfigError(f"budget.hours={value} must be a number > 0, or null for no limit")
+    return hours
 
 
 def _parts(name: str) -> tuple[str, int | None]:
@@ -174,7 +194,9 @@ async def _coordinator(client: Client, sweep_id: str) -> WorkflowHandle[Any, Any
 
 def over(sweep: SweepStatus) -> RefusedError:
     """Return the error for a command on a sweep that has ended."""
-    how = "ended by others" if sweep.status == "running" else sweep.status  # terminated, it could not know
+    how: str = "ended by others" if sweep.status == "running" else sweep.status  # terminated, it could not know
+    if sweep.status == "cancelled" and sweep.out_of_budget is not None:
+        how += f", since {sweep.out_of_budget}"
     return RefusedError(
         f"sweep {sweep.sweep_id} has ended: {how}. Only a sweep that runs takes commands; to go on, run the command "
         "that started it again, with whatever should be different"

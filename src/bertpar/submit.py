@@ -127,6 +127,7 @@ def sweep_options(sweep: SweepSpec, temporal_ui: str | None) -> SweepOptions:
         temporal_ui=temporal_ui,
         code=Code(digest=job_code_digest(), versions=library_versions()),
         cache=sweep.cache,
+        budget_hours=sweep.budget_hours,
     )
 
 

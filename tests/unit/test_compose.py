@@ -79,6 +79,7 @@ def test_regression_is_judged_by_pearson_and_loss_by_its_minimum() -> None:
         ("temporal.training_queue=bert-eval-task-queue", r"must be another queue than bert-eval-task-queue and"),
         ("temporal.training_queue=bert-eval-task-queue-tracking", r"which evaluation workers serve"),
         ("sweep.max_parallel=0", r"sweep.max_parallel=0 must be an integer >= 1"),
+        ("budget.hours=0", r"budget.hours=0 must be a number > 0. null for no limit"),
         ("+trainer.epochs=3", r"trainer.epochs is unknown; choose from: .*max_epochs"),
         ("+typo=3", r"typo is unknown; choose from: "),
         ("~lr", r"optim.lr: Interpolation key 'lr' not found"),
@@ -153,9 +154,10 @@ def test_all_mistakes_of_all_runs_are_told_together_once_each() -> None:
     assert lines[1] == "trainer.batch_size=0 must be an integer >= 1."
 
 
-def test_where_a_sweep_runs_cannot_be_swept() -> None:
-    overrides = ["tracking.experiment=a", "tracking.experiment=b"]
-    with pytest.raises(ConfigError, match="tracking cannot be swept"):
+@pytest.mark.parametrize("key", ["tracking.experiment", "budget.hours"])
+def test_what_is_the_whole_sweeps_cannot_be_swept(key: str) -> None:
+    overrides = [f"{key}=1", f"{key}=2"]
+    with pytest.raises(ConfigError, match=f"{key.partition('.')[0]} cannot be swept"):
         compose_runs([config(o) for o in overrides], overrides, HOME)
 
 

@@ -51,7 +51,7 @@ def test_a_folder_of_ones_own_is_searched_as_with_config_dir(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("foo=1", "foo is unknown. Choose from: cache, checkpoint, data"),
+        ("foo=1", "foo is unknown. Choose from: budget, cache, checkpoint"),
         ("trainer.bachsize=1", "Did you mean trainer.batch_size"),
         ("model=minlm", "model=minlm is unknown; choose from: bert_base"),
         ("lr=1e-3,fast", "lr=fast must be a number > 0"),

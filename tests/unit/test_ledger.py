@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bertpar.events import AttemptEnded, CheckpointRef, TrainResult
-from bertpar.ledger import Ledger, entry, ledger_of, stopped_early_seconds, until
+from bertpar.ledger import Ledger, entry, is_used_up, ledger_of, stopped_early_seconds, until, used_up_at
 from bertpar.render import ledger_text
 from bertpar.states import RunState
 from tests.unit.test_pages import sweep_view
@@ -101,3 +101,30 @@ def test_the_ledger_of_a_sweep_is_the_sum_of_its_runs() -> None:
 )
 def test_compute_time_is_told_with_what_was_lost_and_saved(ledger: Ledger, text: str) -> None:
     assert ledger_text(ledger) == text
+
+
+# --- budgets ----------------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+
+
+def test_a_budget_is_used_up_sooner_the_more_attempts_hold_a_slot() -> None:
+    assert used_up_at([run()], 1.0) == 1000.0 + HOUR
+    assert used_up_at([run(), run(slot_since=2000.0)], 1.0) == 1500.0 + HOUR / 2
+    assert used_up_at([run(spent_seconds=HOUR / 2)], 1.0) == 1000.0 + HOUR / 2
+
+
+def test_without_a_budget_or_a_slot_in_use_no_moment_is_known() -> None:
+    assert used_up_at([run()], None) is None
+    assert used_up_at([run(slot_since=None)], 1.0) is None
+    assert not is_used_up([run()], None, now=1e12)
+
+
+def test_a_budget_is_used_up_from_its_moment_on() -> None:
+    assert not is_used_up([run()], 1.0, now=999.0 + HOUR)
+    assert is_used_up([run()], 1.0, now=1000.0 + HOUR)
+
+
+def test_a_crumb_of_a_budget_is_worth_no_further_start() -> None:
+    assert is_used_up([run(slot_since=None, spent_seconds=0.995 * HOUR)], 1.0, now=0.0)
+    assert not is_used_up([run(slot_since=None, spent_seconds=0.98 * HOUR)], 1.0, now=0.0)

@@ -51,6 +51,7 @@ async def main() -> None:
         await _record_cancelled(server.client)
         await _record_lost(server.client)
         await _record_paused(server.client)
+        await _record_out_of_budget(server.client)
 
 
 async def _record_mixed(client: Client) -> None:
@@ -168,6 +169,25 @@ async def _record_paused(client: Client) -> None:
         await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="resume", run=0))
         await handle.result()
         await _save(client, sweep.sweep_id, "coordinator-paused")
+
+
+async def _record_out_of_budget(client: Client) -> None:
+    """A sweep of two side by side and a third in the queue, stopped after two seconds of compute time."""
+
+    async def train(job: TrainJob) -> TrainResult:
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            await save(job, checkpoint(job, 5))
+            raise ApplicationError("asked to stop", None, 6, 2.0, type="PreemptedError") from None
+        return await train_at_once(job)
+
+    async with running_sweep(client, Script(train=train), max_parallel=2, budget_hours=2 / 3600) as sweep:
+        await sweep.run(sweep.ref(0), sweep.ref(1), sweep.ref(2))
+        await _save(client, sweep.sweep_id, "coordinator-out_of_budget")
+        await _save(client, f"{sweep.sweep_id}/0/train", "training-out_of_budget")
 
 
 def _any_train_job(sweep_id: str) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from bertpar import extending, steer
@@ -133,10 +134,16 @@ class Sweep:
         dropped = self._cluster.ask(lambda client: steer.drop(client, self.sweep_id, criteria, say)).runs
         return [run for run in self.runs if run.index in dropped]
 
-    def set(self, *, max_parallel: int | None) -> None:
-        """Change how many runs may be in flight; None for as many as workers have slots. Nothing is stopped."""
-        assignment = f"max_parallel={'null' if max_parallel is None else max_parallel}"
-        self._cluster.ask(lambda client: steer.set_option(client, self.sweep_id, assignment, say))
+    def set(
+        self, *, max_parallel: int | EllipsisType | None = ..., budget_hours: float | EllipsisType | None = ...
+    ) -> None:
+        """Change how many runs may be in flight, or how much compute time all may take; None for no limit.
+
+        With fewer runs in flight nothing is stopped.
+        """
+        for key, value in (("max_parallel", max_parallel), ("budget.hours", budget_hours)):
+            if value is not ...:
+                self._set(f"{key}={'null' if value is None else value}")
 
     def compare(self, *others: Sweep) -> Comparison:
         """Return the comparison of its configurations, and those of `others`: printed, it says which is better.
@@ -155,6 +162,9 @@ class Sweep:
         path = Path(file)
         path.write_text(render(contents), encoding="utf-8")
         return path
+
+    def _set(self, assignment: str) -> None:
+        self._cluster.ask(lambda client: steer.set_option(client, self.sweep_id, assignment, say))
 
     def _view(self) -> SweepView:
         return self._cluster.ask(lambda client: observe(client, self.sweep_id))

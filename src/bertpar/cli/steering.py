@@ -173,15 +173,15 @@ def priority(run: str, priority: Priority, preempt: bool, as_json: bool, **where
     _answer(as_json, run_id, steered, f"{run_id}: priority {priority}{room}")
 
 
-@click.command("set", short_help="Change how SWEEP is run: max_parallel=4.")
+@click.command("set", short_help="Change how SWEEP is run: max_parallel=4, budget.hours=8.")
 @sweep_argument()
 @click.argument("setting", metavar="KEY=VALUE")
 @json_option
 @temporal_options
 def set_option(sweep: str, setting: str, as_json: bool, **where: str | None) -> None:
-    """Change a setting of a live sweep: max_parallel=4, or max_parallel=null for as many as workers have slots.
+    """Change a setting of a live sweep: max_parallel=4, budget.hours=8; null for no limit.
 
-    With a lower limit nothing is stopped: fewer are started from now on.
+    With a lower max_parallel nothing is stopped: fewer are started. budget.hours must be more than is spent.
     """
     from bertpar import steer
 

@@ -12,6 +12,7 @@ from temporalio.client import Client
 from bertpar.compare import Comparison, RunResult, compare, read_sweep_results
 from bertpar.errors import CorruptError, NotComparableError, NotFoundError, TrackingError
 from bertpar.observe import SweepView, observe
+from bertpar.render import stopping_lines
 from bertpar.report.contents import Contents, Curves
 from bertpar.report.curves import read_curves
 from bertpar.states import RunState
@@ -37,7 +38,7 @@ async def gather(client: Client, sweep_id: str, cache: Path, status: str | None 
     """
     view = await observe(client, sweep_id)
     shown = _shown([run.state for run in view.runs])
-    notes: list[str] = []
+    notes = stopping_lines(view)
     if len(shown) < len(view.runs):
         notes.append(
             f"Curves and timeline show {len(shown)} of the {len(view.runs)} runs: those whose attempts failed first, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
@@ -12,7 +13,7 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import ATTEMPT_ENDED, ATTEMPT_STARTED, AttemptEnded, AttemptStarted, Failure, SnapshotRef
-    from bertpar.ledger import entry
+    from bertpar.ledger import entry, is_used_up, out_of_budget, used_up_at
     from bertpar.states import Command, RunBatch, RunRef, Steered, SweepState, SweepStatus, SweepSummary
     from bertpar.workflows.failures import cancel_requested, last_frame
     from bertpar.workflows.in_flight import RunsInFlight
@@ -22,8 +23,10 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.workflows.steering import (
         effect,
         refusal,
+        refusal_of_budget,
         refusal_of_extension,
         refusal_of_more,
+        still_training,
         waiting_to_displace,
     )
     from bertpar.workflows.table import RunTable
@@ -47,8 +50,10 @@ class CoordinatorWorkflow:
         self._parent = ParentRun(state.sweep_id, state.options, state.mlflow)
         self._snapshots = Snapshots(state.options, state.snapshots)
         self._runs = RunsInFlight(state.sweep_id, state.options, self._table, self._snapshots, self._fail)
-        self._over: Literal["is being cancelled", "is ending: all its runs are done"] | None = None
+        self._over: Literal["is being cancelled", "is ending: all its runs are done", "is ending"] | None = None
         """Why it takes no more commands."""
+        self._stopped = False
+        """Its budget was used up before its runs were done."""
         self._ended = False
 
     @workflow.run
@@ -62,8 +67,8 @@ class CoordinatorWorkflow:
             self._over = "is being cancelled"
             await asyncio.shield(self._end("cancelled"))
             raise
-        self._over = "is ending: all its runs are done"
-        await self._end(sweep_outcome(self._table))
+        self._over = "is ending" if self._stopped else "is ending: all its runs are done"
+        await self._end("cancelled" if self._stopped else sweep_outcome(self._table))
         return SweepSummary(sweep_id=self._sweep.sweep_id, status=self._outcome(), num_runs=len(self._table))
 
     # --- updates, signals, queries ------------------------------------------------------------------------
@@ -119,8 +124,8 @@ class CoordinatorWorkflow:
         if command.kind == "retry":
             self._runs.forget_ends(changes)
         elif command.kind == "set":
-            options = replace(self._sweep.options, max_parallel=command.max_parallel)
-            self._sweep = replace(self._sweep, options=options)
+            value = {command.setting: getattr(command, command.setting)}
+            self._sweep = replace(self._sweep, options=replace(self._sweep.options, **value))
         elif command.run is None and command.kind == "pause":
             self._paused = "a user has paused it"
         elif command.run is None and command.kind == "resume":
@@ -131,10 +136,12 @@ class CoordinatorWorkflow:
     def _refuse_command(self, command: Command) -> None:
         self._refuse_if_over()
         _raise(refusal(self.status(), command))
+        _raise(refusal_of_budget(self.status(), command, workflow.now().timestamp()))
 
     def _refuse_if_over(self) -> None:
         if self._over is not None:
-            raise ApplicationError(f"sweep {self._sweep.sweep_id} {self._over}")
+            why = f": {self._out_of_budget()}" if self._stopped else ""
+            raise ApplicationError(f"sweep {self._sweep.sweep_id} {self._over}{why}")
 
     @workflow.signal(name=ATTEMPT_STARTED)
     def attempt_started(self, started: AttemptStarted) -> None:
@@ -160,6 +167,7 @@ class CoordinatorWorkflow:
             mlflow=self._parent.mlflow_run,
             options=self._sweep.options,
             paused=self._paused,
+            out_of_budget=self._out_of_budget(),
         )
 
     @workflow.query
@@ -185,7 +193,31 @@ class CoordinatorWorkflow:
                 if self._closed or not await self._another_batch():
                     return
                 continue
-            await workflow.wait_condition(self._wants_attention)
+            if self._is_stopped():
+                self._stopped = True
+                return
+            await self._wait_for_attention()
+
+    async def _wait_for_attention(self) -> None:
+        """Return when there is something to do; the moment at which the budget will be used up is watched meanwhile."""
+        at = self._alarm()
+        timeout = None if at is None else max(0.0, at - workflow.now().timestamp())
+        with suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._wants_attention() or self._alarm() != at, timeout=timeout)
+
+    def _alarm(self) -> float | None:
+        """Return when the budget will be used up, if that is to come."""
+        return None if self._out_of_budget() else used_up_at(self._table, self._sweep.options.budget_hours)
+
+    def _out_of_budget(self) -> str | None:
+        hours = self._sweep.options.budget_hours
+        if hours is None or not is_used_up(self._table, hours, workflow.now().timestamp()):
+            return None
+        return out_of_budget(hours)
+
+    def _is_stopped(self) -> bool:
+        """Say whether the budget is used up and all that had a slot has left it."""
+        return self._out_of_budget() is not None and self._runs.is_empty() and not all_done(self._table)
 
     def _wants_attention(self) -> bool:
         return (
@@ -195,14 +227,19 @@ class CoordinatorWorkflow:
             or bool(self._next_starts())
             or self._is_idle()
             or self._is_drained()
+            or self._is_stopped()
         )
 
     def _to_displace(self) -> list[int]:
+        if self._out_of_budget() is not None:
+            return still_training(self._table)
         return [] if self._paused is not None else waiting_to_displace(self._table)
 
     def _next_starts(self) -> list[int]:
         # Continuing as new would terminate running children: let them end first, start no others.
         if self._paused is not None or workflow.info().is_continue_as_new_suggested():
+            return []
+        if self._out_of_budget() is not None:
             return []
         return next_starts(self._table, self._sweep.options.max_parallel or _MAX_IN_FLIGHT)
 
@@ -242,7 +279,7 @@ class CoordinatorWorkflow:
     def _outcome(self) -> Literal["running", "completed", "failed", "cancelled"]:
         if not self._ended:
             return "running"
-        return "cancelled" if self._over == "is being cancelled" else sweep_outcome(self._table)
+        return "cancelled" if self._stopped or self._over == "is being cancelled" else sweep_outcome(self._table)
 
     def _fail(self, index: int, failure: Failure) -> None:
         workflow.logger.error("run %s failed: %s", index, failure.message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bertpar.ledger import is_used_up, ledger_of, until
 from bertpar.states import Command, Order, RunRef, RunState, RunStatus, Steered, SweepStatus
 
 MAX_RUNS = 1000
@@ -29,6 +30,8 @@ _LEAVING: dict[Order, str] = {"pause": "being paused", "cancel": "being cancelle
 
 def refusal(sweep: SweepStatus, command: Command) -> str | None:
     """Return why the sweep in this state does not take the command, in a user's words; None where it takes it."""
+    if command.kind in ("resume", "retry") and (reason := _refusal_without_budget(sweep)):
+        return reason
     if command.kind == "drop":
         return _refusal_of_drop(sweep, command.where)
     if command.run is not None:
@@ -85,8 +88,28 @@ def _refusal_of_drop(sweep: SweepStatus, where: Mapping[str, Sequence[str]]) -> 
     return None
 
 
+def _refusal_without_budget(sweep: SweepStatus) -> str | None:
+    if sweep.out_of_budget is None:
+        return None
+    return (
+        f"sweep {sweep.sweep_id} starts no more work: {sweep.out_of_budget}. Raise it first: "
+        f"bertpar set {sweep.sweep_id} budget.hours={2 * (sweep.options.budget_hours or 1):g}"
+    )
+
+
+def refusal_of_budget(sweep: SweepStatus, command: Command, now: float) -> str | None:
+    """Return why a budget cannot be set: at `now`, in seconds since 1970, more is spent."""
+    hours = command.budget_hours
+    if command.setting != "budget_hours" or not is_used_up(sweep.runs, hours, now):
+        return None
+    spent = ledger_of(until(state, now) for state in sweep.runs).spent_seconds / 3600
+    return f"budget.hours={hours:g} is spent already: sweep {sweep.sweep_id} has used {spent:.3g}. Give more, or null"
+
+
 def refusal_of_more(sweep: SweepStatus, num_more: int) -> str | None:
     """Return why the sweep takes no `num_more` further runs."""
+    if num_more and (reason := _refusal_without_budget(sweep)):
+        return reason
     if len(sweep.runs) + num_more > MAX_RUNS:
         return f"sweep {sweep.sweep_id} would have more than {MAX_RUNS} runs: split it"
     return None
@@ -187,6 +210,11 @@ def waiting_to_displace(runs: Iterable[RunState]) -> list[int]:
         and not state.has_slot
         and state.order is None
     ]
+
+
+def still_training(runs: Iterable[RunState]) -> list[int]:
+    """Return the runs that have or want a slot for their training, and have no order to leave."""
+    return [state.run.index for state in runs if state.status in _BEFORE_ITS_SCORE and state.order is None]
 
 
 def is_urgent_without_slot(state: RunState) -> bool:
