@@ -22,7 +22,7 @@ from bertpar import faults, tracking
 from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, publish_spec, to_json
 from bertpar.errors import CorruptError, StoreError, TrackingError
-from bertpar.events import CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import REUSED_TAG, CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
@@ -81,6 +81,12 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("home"))
+
+
+def test_a_run_that_is_computed_after_all_no_longer_says_that_it_was_reused(bench: Bench) -> None:
+    bench.open("made-after-all/0", tags={REUSED_TAG: "other/0"})
+    opened = bench.open("made-after-all/0", tags={})
+    assert REUSED_TAG not in bench.client.get_run(opened.run_id).data.tags
 
 
 def test_an_opened_run_carries_parameters_tags_config_and_dataset(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from bertpar.codec import fetch_spec
 from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
 from bertpar.events import (
     IDENTITY_TAG,
+    REUSED_TAG,
     SWEEP_TAG,
     TEMPORAL_TAG,
     CloseRunJob,
@@ -56,6 +57,8 @@ def open_run(job: OpenRunJob, store: Store) -> MlflowRun:
             if run.info.status != "RUNNING":
                 client.update_run(run_id, status="RUNNING")
             _log_tags(client, run_id, job.tags)
+            if REUSED_TAG in run.data.tags and REUSED_TAG not in job.tags:  # the result was damaged: it is made here
+                client.delete_tag(run_id, REUSED_TAG)
             if spec is not None:
                 _log_config(client, run_id, spec)
             if spec is not None and job.snapshot is not None:
