@@ -29,8 +29,8 @@ STEERING = (
         name="numbers of attempts are known when they begin",
         protects="A run that goes on in another execution uses no number, and so no checkpoint's key, twice.",
         file="workflows/coordinator.py",
-        code="attempt=started.attempt, has_slot=True",
-        instead="has_slot=True",
+        code="self._table.change(started.run, attempt=started.attempt)",
+        instead="pass",
         tests=tests_of(_STEERING, "a_paused_sweep_starts_nothing_and_goes_on_when_resumed"),
     ),
     Protection(

@@ -24,7 +24,16 @@ from temporalio.testing import WorkflowEnvironment
 
 from bertpar import steer
 from bertpar.errors import NotFoundError, RefusedError
-from bertpar.events import Claimed, ClaimJob, CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
+from bertpar.events import (
+    AttemptStarted,
+    Claimed,
+    ClaimJob,
+    CloseRunJob,
+    EvaluateJob,
+    EvaluateResult,
+    TrainJob,
+    TrainResult,
+)
 from bertpar.observe import observe
 from bertpar.states import Command, RunBatch, RunState, Steered, SweepStatus
 from bertpar.why import explain_state
@@ -251,6 +260,19 @@ async def test_a_paused_sweep_outlives_its_history_and_keeps_its_attempts() -> N
         await sweep.steer("resume")
         assert (await sweep.end()).status == "completed"
     assert sorted(sweep.trainings.numbers) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+async def test_a_start_that_is_told_after_its_run_has_left_gives_it_no_slot(client: Client) -> None:
+    async with live(client, 2, max_parallel=1) as sweep:
+        await until(begun(sweep.trainings, 0))
+        await sweep.steer("pause", 1)
+        late = AttemptStarted(run=1, attempt=1)
+        await client.get_workflow_handle(sweep.sweep_id).signal(CoordinatorWorkflow.attempt_started, late)
+        state = await sweep.state(1)
+        assert (state.status, state.attempt, state.has_slot, state.slot_since) == ("paused", 1, False, None)
+        await sweep.steer("resume", 1)
+        assert (await sweep.end()).status == "completed"
+    assert sweep.trainings.numbers == [(0, 1), (1, 2)]
 
 
 async def test_what_failures_have_changed_about_a_training_stays_changed_after_a_pause(client: Client) -> None:

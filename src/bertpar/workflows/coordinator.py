@@ -147,8 +147,10 @@ class CoordinatorWorkflow:
     def attempt_started(self, started: AttemptStarted) -> None:
         """Remember that an attempt has a slot, and its number; said twice, or by an older one, it changes nothing."""
         if started.run in self._table and started.attempt > self._table[started.run].attempt:
-            since = workflow.now().timestamp() if started.started_at is None else started.started_at
-            self._table.change(started.run, attempt=started.attempt, has_slot=True, slot_since=since)
+            self._table.change(started.run, attempt=started.attempt)
+            if self._table[started.run].status == "training":  # else it has left: the signal was slower
+                since = workflow.now().timestamp() if started.started_at is None else started.started_at
+                self._table.change(started.run, has_slot=True, slot_since=since)
 
     @workflow.signal(name=ATTEMPT_ENDED)
     def attempt_ended(self, ended: AttemptEnded) -> None:
