@@ -18,7 +18,7 @@ from bertpar.observe import find_run, query
 from bertpar.paths import Home
 from bertpar.provenance import Provenance
 from bertpar.results import store_meta
-from bertpar.states import RunRef, RunState, SweepStatus
+from bertpar.states import RunRef, SweepStatus
 from bertpar.store import Store
 from bertpar.submit import new_sweep_id, submit_batch
 from bertpar.verify.compare import differences, faults
@@ -45,8 +45,8 @@ class Reproduction:
         return asdict(self)
 
 
-async def begin(client: Client, run_id: str, home: Home, say: Say) -> RunState:
-    """Submit the run once more, in a sweep of its own that reuses nothing, and return its state there.
+async def begin(client: Client, run_id: str, home: Home, say: Say) -> str:
+    """Submit the run once more, in a sweep of its own that reuses nothing, and return its id there.
 
     What it computes was frozen when it was first submitted: its configuration is not composed anew.
 
@@ -63,9 +63,9 @@ async def begin(client: Client, run_id: str, home: Home, say: Say) -> RunState:
         state.run, run_id=f"{sweep_id}/0", index=0, provenance=await asyncio.to_thread(provenance.capture, store)
     )
     code = Code(digest=job_code_digest(), versions=library_versions())
-    options = replace(sweep.options, cache="off", code=code, max_parallel=None)
+    options = replace(sweep.options, cache="off", code=code, max_parallel=None, budget_hours=None)
     await submit_batch(client, sweep_id, f"reproduce {run_id}", options, [ref], final=True, say=say)
-    return RunState(run=ref)
+    return ref.run_id
 
 
 async def compare(client: Client, run_id: str, again_id: str, home: Home) -> Reproduction:

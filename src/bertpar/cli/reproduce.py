@@ -34,14 +34,14 @@ def reproduce(run: str, as_json: bool, **where: str | None) -> int:
 
     async def work(client: Client, run_id: str) -> Reproduction:
         home = paths.home()
-        again = await reproduction.begin(client, run_id, home, say)
-        sweep_id = again.run.run_id.rpartition("/")[0]
-        say(f"{run_id} is trained again as {again.run.run_id}")
+        again_id = await reproduction.begin(client, run_id, home, say)
+        sweep_id = again_id.rpartition("/")[0]
+        say(f"{run_id} is trained again as {again_id}")
         if as_json:
             await client.get_workflow_handle(sweep_id).result()
         else:
             await follow_runs(PatientClient(client, temporal_spec(**where), home), sweep_id, None, 0.5, home)
-        return await reproduction.compare(client, run_id, again.run.run_id, home)
+        return await reproduction.compare(client, run_id, again_id, home)
 
     found = with_run(where, run, work)
     if as_json:
