@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from bertpar.claims import Forecast, LookUpJob
 from bertpar.codec import fetch_spec
-from bertpar.events import CheckpointRef, Forecast, LookUpJob
+from bertpar.events import CheckpointRef
 from bertpar.identity import Identity, differences
 from bertpar.results import (
     KnownRun,

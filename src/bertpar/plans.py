@@ -12,10 +12,10 @@ from rich.text import Text
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
+from bertpar.claims import Forecast
 from bertpar.client import connect, web_ui
 from bertpar.composing import Batch
 from bertpar.errors import ERRORS, BertparError, ConnectionFailedError
-from bertpar.events import Forecast
 from bertpar.paths import Home
 from bertpar.render import duration, number
 from bertpar.states import PlanInput, RunRef

@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bertpar.checkpoints import find_checkpoints
+from bertpar.claims import KeptResult
 from bertpar.codec import fetch_spec
-from bertpar.events import CheckpointRef, Code, KeptResult, SnapshotRef
+from bertpar.events import CheckpointRef, Code, SnapshotRef
 from bertpar.identity import Identity, settings_of
 from bertpar.spec import RunSpec
 from bertpar.store import Store

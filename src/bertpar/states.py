@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.events import CheckpointRef, Claimed, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
+from bertpar.claims import Claimed
+from bertpar.events import CheckpointRef, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
 from bertpar.spec import CacheMode, ResumeSpec, TrackingSpec
 
 RunStatus = Literal[

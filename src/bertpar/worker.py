@@ -29,6 +29,7 @@ DEFAULT_GRACE = timedelta(seconds=20)
 
 # Shared with the workflows' sandbox instead of being imported anew for each of them: all of it deterministic.
 _PASSED_THROUGH = (
+    "bertpar.claims",
     "bertpar.errors",
     "bertpar.events",
     "bertpar.states",

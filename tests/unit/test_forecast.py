@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bertpar import results
+from bertpar.claims import LookUpJob, LookUpRun
 from bertpar.codec import publish_spec
-from bertpar.events import LookUpJob, LookUpRun
 from bertpar.forecast import foresee
 from bertpar.spec import CacheMode
 from bertpar.store import Store

@@ -27,6 +27,7 @@ CODE = Code(digest="code", versions={"torch": "2.13.0"})
 
 _WITHOUT_EFFECT_ON_RESULTS = {
     "checkpoints",  # where they lie
+    "claims",
     "code",
     "codec",
     "errors",

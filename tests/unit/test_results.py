@@ -9,7 +9,8 @@ import pytest
 
 from bertpar import results
 from bertpar.checkpoints import checkpoint_key, reference_to
-from bertpar.events import CheckpointRef, EvaluateResult, KeptResult, TrainResult
+from bertpar.claims import KeptResult
+from bertpar.events import CheckpointRef, EvaluateResult, TrainResult
 from bertpar.store import Store
 from tests.unit.test_identity import identity
 

@@ -19,12 +19,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bertpar.activities.train import tell_start
+from bertpar.claims import Claimed, ClaimJob
 from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
     CheckpointSaved,
-    Claimed,
-    ClaimJob,
     CloseRunJob,
     Code,
     EvaluateJob,

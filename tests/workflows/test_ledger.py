@@ -9,7 +9,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import CheckpointRef, Claimed, ClaimJob, Progress, TrainJob, TrainResult
+from bertpar.claims import Claimed, ClaimJob
+from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.observe import observe
 from tests.workflows.conftest import Script, checkpoint, running_sweep, save, trained
 

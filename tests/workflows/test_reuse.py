@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 from bertpar.activities.reuse import claim_run
 from bertpar.checkpoints import checkpoint_key, reference_to
+from bertpar.claims import KeptResult
 from bertpar.codec import publish_spec
 from bertpar.errors import CheckpointDamagedError
 from bertpar.events import (
@@ -24,7 +25,6 @@ from bertpar.events import (
     CopiedRows,
     EvaluateJob,
     EvaluateResult,
-    KeptResult,
     OpenRunJob,
     TrainJob,
     TrainResult,

@@ -23,17 +23,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from bertpar import steer
+from bertpar.claims import Claimed, ClaimJob
 from bertpar.errors import NotFoundError, RefusedError
-from bertpar.events import (
-    AttemptStarted,
-    Claimed,
-    ClaimJob,
-    CloseRunJob,
-    EvaluateJob,
-    EvaluateResult,
-    TrainJob,
-    TrainResult,
-)
+from bertpar.events import AttemptStarted, CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
 from bertpar.observe import observe
 from bertpar.states import Command, RunBatch, RunState, Steered, SweepStatus
 from bertpar.why import explain_state

@@ -14,8 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
+from bertpar.claims import Claimed, ClaimJob, Forecast, LookUpJob
 from bertpar.errors import ConnectionFailedError, NotFoundError, WorkflowStuckError, failure_of
-from bertpar.events import Claimed, ClaimJob, Forecast, LookUpJob
 from bertpar.forecast import foresee
 from bertpar.observe import query
 from bertpar.paths import home

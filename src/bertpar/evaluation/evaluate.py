@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bertpar.claims import KeptResult
 from bertpar.data.snapshot import SplitData, open_split
 from bertpar.evaluation.confusion import draw_confusion_matrix
 from bertpar.evaluation.inference import predict_logits
@@ -30,7 +31,7 @@ from bertpar.evaluation.metrics import (
 )
 from bertpar.evaluation.outputs import describe_output
 from bertpar.evaluation.stored import CONFUSION_FILE, PREDICTIONS_FILE, REPORT_FILE, evaluation_key
-from bertpar.events import EvaluateJob, EvaluateResult, KeptResult
+from bertpar.events import EvaluateJob, EvaluateResult
 from bertpar.metric_names import main_metric
 from bertpar.results import identify_stored, keep_result
 from bertpar.store import Bundle, Store

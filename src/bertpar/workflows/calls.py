@@ -11,15 +11,12 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
+    from bertpar.claims import Claimed, ClaimJob, Forecast, LookUpJob
     from bertpar.errors import SnapshotDamagedError
     from bertpar.events import (
-        Claimed,
-        ClaimJob,
         CloseRunJob,
         EvaluateJob,
         EvaluateResult,
-        Forecast,
-        LookUpJob,
         MlflowRun,
         OpenRunJob,
         PredictJob,

@@ -13,18 +13,9 @@ from temporalio.exceptions import ChildWorkflowError, FailureError
 from temporalio.workflow import ChildWorkflowCancellationType
 
 with workflow.unsafe.imports_passed_through():
+    from bertpar.claims import Claimed, ClaimJob, KeptResult
     from bertpar.errors import CheckpointDamagedError
-    from bertpar.events import (
-        CheckpointRef,
-        Claimed,
-        ClaimJob,
-        CloseRunJob,
-        EvaluateResult,
-        EvaluationRecord,
-        KeptResult,
-        SnapshotRef,
-        TrainResult,
-    )
+    from bertpar.events import CheckpointRef, CloseRunJob, EvaluateResult, EvaluationRecord, SnapshotRef, TrainResult
     from bertpar.ledger import ledger_of, stopped_early_seconds
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls

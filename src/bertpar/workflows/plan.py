@@ -7,7 +7,8 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import Forecast, LookUpJob, LookUpRun, SnapshotJob
+    from bertpar.claims import Forecast, LookUpJob, LookUpRun
+    from bertpar.events import SnapshotJob
     from bertpar.states import PlanInput
     from bertpar.workflows import calls
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Literal
 
+from bertpar.claims import Claimed
 from bertpar.events import (
     CONTINUES_TAG,
     FORKED_TAG,
@@ -15,7 +16,6 @@ from bertpar.events import (
     SWEPT_TAG_PREFIX,
     TEMPORAL_TAG,
     CheckpointRef,
-    Claimed,
     CloseRunJob,
     CopiedRows,
     EvaluationRecord,
