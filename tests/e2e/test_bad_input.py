@@ -54,7 +54,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["foo=1"], ["foo is unknown", "Choose from: cache, checkpoint, data, lr,"]),
+        (["foo=1"], ["foo is unknown", "Choose from: budget, cache, checkpoint, data, lr,"]),
         (["trainer.bachsize=3"], ["trainer.bachsize is unknown", "Did you mean trainer.batch_size"]),
         (["model=minlm"], ["model=minlm is unknown; choose from: bert_base, hub, local, minilm, tiny"]),
         (["lr=1e-4,fast"], ["lr=fast must be a number > 0", "For example lr=1e-4"]),
