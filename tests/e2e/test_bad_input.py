@@ -175,8 +175,8 @@ def test_a_run_that_diverges_fails_alone_and_at_once(user: User) -> None:
 
 @pytest.fixture(scope="module")
 def finished(user: User) -> str:
-    """A sweep of one run, completed."""
-    user.train("experiment=smoke")
+    """A sweep of one run, computed by itself, and completed."""
+    user.train("experiment=smoke", "cache=off")
     return user.newest_sweep()
 
 
