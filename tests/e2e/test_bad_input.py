@@ -233,7 +233,7 @@ def interrupted_sweeps(user: User) -> list[dict[str, str]]:
 
 
 def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user: User) -> None:
-    client = user.start_training("experiment=smoke", "trainer.max_epochs=200", "sweep.name=interrupted")
+    client = user.start_training("experiment=smoke", "cache=off", "trainer.max_epochs=200", "sweep.name=interrupted")
     sweep = str(until(lambda: interrupted_sweeps(user))[0]["sweep_id"])
 
     def step() -> int:
@@ -262,7 +262,7 @@ def test_ctrl_c_leaves_the_sweep_running_for_attach_and_predict_has_to_wait(user
 
 def test_a_detached_sweep_is_cancelled_from_elsewhere(user: User) -> None:
     started = time.monotonic()
-    user.train("experiment=smoke", "trainer.max_epochs=200", "hydra.launcher.detach=true")
+    user.train("experiment=smoke", "cache=off", "trainer.max_epochs=200", "hydra.launcher.detach=true")
     assert time.monotonic() - started < 30
     sweep = user.newest_sweep()
     until(lambda: user.json("status", sweep)["runs"][0]["checkpoints"])

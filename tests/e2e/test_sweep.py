@@ -15,6 +15,7 @@ from tests.e2e.conftest import User, until
 LEARNING_RATES = "lr=1e-3,3e-3"
 NAME = "killed"
 SLOW = (
+    "cache=off",
     *("experiment=smoke", "data.train_size=1000", "trainer.batch_size=8", "checkpoint.every_n_steps=5"),
     "temporal.heartbeat_timeout=5",
 )

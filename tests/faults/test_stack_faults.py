@@ -16,7 +16,7 @@ from bertpar.paths import Home
 from tests.e2e.conftest import User, until
 from tests.stack.helpers import processes_of
 
-SLOW = ("experiment=smoke", "data.train_size=2000", "trainer.batch_size=8", "checkpoint.every_n_steps=10")
+SLOW = ("cache=off", "experiment=smoke", "data.train_size=2000", "trainer.batch_size=8", "checkpoint.every_n_steps=10")
 
 
 @pytest.fixture(scope="module")
