@@ -52,5 +52,5 @@ def test_ten_launches_at_once_of_the_same_sweep_are_one_sweep(home: Home) -> Non
     assert [sweep["sweep_id"] for sweep in json.loads(bertpar(home, "ls", "--json").stdout)] == ["the-one"]
     found = read_sweep(Place.of(home), "the-one")
     assert found.parent_statuses == ("FINISHED",)
-    assert list(found.runs) == ["lr=1e-3", "lr=3e-3"]
+    assert list(found.runs) == ["lr=0.001", "lr=0.003"]
     assert [(run.statuses, faults(run)) for run in found.runs.values()] == [(("FINISHED",), [])] * 2
