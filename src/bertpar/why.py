@@ -16,6 +16,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 from temporalio.exceptions import TimeoutError
 
+from bertpar.errors import CorruptError, StoreError
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, SnapshotRef, TrainJob, TrainResult
 from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
 from bertpar.identity import Identity
@@ -114,7 +115,6 @@ async def explain_run(client: Client, run_id: str, cache: Path) -> RunRecord:
 
     Raises:
         NotFoundError: there is no such run.
-        CorruptError, StoreError: its specification cannot be read.
         RPCError: the server or the evaluation worker does not answer.
     """
     sweep, state = await find_run(client, run_id)
@@ -123,7 +123,10 @@ async def explain_run(client: Client, run_id: str, cache: Path) -> RunRecord:
     if (snapshot := snapshots.get(state.run.snapshot_request)) is None:
         return record
     store, code = Store(sweep.options.store_root, cache), sweep.options.code
-    identity = await asyncio.to_thread(identify_stored, store, state.run.spec_key, snapshot, code)
+    try:
+        identity = await asyncio.to_thread(identify_stored, store, state.run.spec_key, snapshot, code)
+    except (StoreError, CorruptError):  # what happened is told all the same
+        return record
     return replace(record, identity=identity)
 
 

@@ -17,6 +17,7 @@ from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointSaved, MetricRow, Progress
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
+from bertpar.store.local import IsNeeded, never
 from bertpar.training import callbacks
 from bertpar.training.outbox import Outbox
 from bertpar.training.state import WEIGHTS_FILE
@@ -37,9 +38,9 @@ class FullDisk(Store):
         self._refuse_to_look()
         return super().list(prefix)
 
-    def remove(self, key: str) -> None:
+    def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
         self._refuse_to_look()
-        super().remove(key)
+        return super().remove(key, is_needed)
 
     def _refuse_to_look(self) -> None:
         if self.num_looks_refused:

@@ -261,6 +261,21 @@ async def running_sweep(
         yield Sweep(client, script, f"sweep-{name}", sweep_options)
 
 
+async def at_rest(handle: WorkflowHandle[CoordinatorWorkflow, SweepSummary], of: Callable[[SweepStatus], bool]) -> None:
+    """Wait until the coordinator's status is so, and no workflow task of it is to be done.
+
+    A query is answered with events that no workflow task has taken in yet: an update that came now would meet the state
+    before them.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            status = await handle.query(CoordinatorWorkflow.status)
+            described = await handle.describe()
+            if of(status) and not described.raw_description.HasField("pending_workflow_task"):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until `condition` holds; fails the test when it does not in time."""
     async with asyncio.timeout(seconds):

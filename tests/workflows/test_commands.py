@@ -22,7 +22,7 @@ from bertpar.patience import PatientClient
 from bertpar.states import RunBatch, SweepState
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
-from tests.workflows.conftest import Script, running_sweep, train_at_once, until
+from tests.workflows.conftest import Script, at_rest, running_sweep, train_at_once, until
 
 
 async def fail_alike(job: TrainJob) -> TrainResult:
@@ -45,9 +45,7 @@ async def test_resume_lets_a_paused_sweep_go_on_and_refuses_any_other(
         assert "is not paused" in capsys.readouterr().err
         runs = tuple(sweep.ref(index) for index in range(4))
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=runs, final=True))
-        async with asyncio.timeout(30):
-            while (await handle.query(CoordinatorWorkflow.status)).paused is None:
-                await asyncio.sleep(0.1)
+        await at_rest(handle, lambda status: status.paused is not None)
         assert await resume() == 0
         await handle.result()
         assert [run.status for run in (await handle.query(CoordinatorWorkflow.status)).runs][-1] == "completed"
@@ -88,7 +86,7 @@ async def test_a_sweep_whose_workflow_cannot_answer_is_told_as_that_and_followed
         handle = await sweep.start()
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
         await until(lambda: len(sweep.script.train_jobs) == 1)
-        await handle.query(CoordinatorWorkflow.status)  # it has taken in all events: no task of its own waits
+        await at_rest(handle, lambda status: status.mlflow is not None)
     address = client.service_client.config.target_host
     patient = PatientClient(client, temporal_spec(address), Home(tmp_path))
     changed = make_worker(

@@ -24,6 +24,7 @@ from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow
 from tests.workflows.conftest import (
     Script,
     Sweep,
+    at_rest,
     checkpoint,
     evaluate_at_once,
     running_sweep,
@@ -185,9 +186,7 @@ async def test_a_sweep_that_is_resumed_tries_its_data_again(client: Client) -> N
         await handle.execute_update(
             CoordinatorWorkflow.add_runs, RunBatch(runs=tuple(sweep.ref(i) for i in range(5)), final=True)
         )
-        async with asyncio.timeout(20):
-            while (await handle.query(CoordinatorWorkflow.status)).paused is None:
-                await asyncio.sleep(0.05)
+        await at_rest(handle, lambda status: status.paused is not None)
         mended.set()
         await handle.execute_update(CoordinatorWorkflow.steer, Command(kind="resume"))
         await handle.result()
