@@ -11,7 +11,6 @@ the descriptors of the job and for events come in; `{"id", "pid"}` and, when the
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import selectors
@@ -23,31 +22,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bertpar import jobs
-from bertpar.code import job_code_digest, loaded_code
 from bertpar.logs import open_log
+from bertpar.preload import preload
 
 _MESSAGE_BYTES = 65536
-
-
-def preload() -> None:
-    """Import what jobs import.
-
-    Raises:
-        RuntimeError: their source was changed meanwhile: what is loaded could be a mixture.
-    """
-    loaded = loaded_code()
-    import torch
-
-    import bertpar.data.snapshot
-    import bertpar.evaluation.evaluate
-    import bertpar.evaluation.predict
-    import bertpar.training.run  # noqa: F401
-
-    if job_code_digest() != loaded.digest:
-        raise RuntimeError("bertpar's code was changed while it was loaded")
-    torch.set_num_threads(1)  # with more, a forked child's own threads can hang
-    gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, pages that children share
 
 
 class Template:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ _MOST_CLASSES_WITH_NUMBERS = 20
 _LONGEST_LABEL = 24
 
 
-def draw_confusion_matrix(counts_CC: npt.NDArray[np.int64], label_names: Sequence[str], title: str, path: Path) -> None:
+def draw_confusion_matrix(
+    counts_CC: npt.NDArray[np.int64], label_names: Sequence[str], title: str, target: Path | IO[bytes]
+) -> None:
     """Write a PNG: rows are labels, columns predictions; shades are shares of the row, numbers counts."""
     # Figure and canvas, not pyplot: no global state, and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -47,4 +50,4 @@ def draw_confusion_matrix(counts_CC: npt.NDArray[np.int64], label_names: Sequenc
             axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "#333333")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's examples")
     bar.outline.set_visible(False)
-    figure.savefig(path)
+    figure.savefig(target)

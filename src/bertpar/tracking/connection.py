@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,8 +46,7 @@ def mlflow_client(uri: str) -> Iterator[Any]:
     A SQLite database that is not there is made first. Do nothing but MLflow in the block: an OSError is taken
     for MLflow's.
     """
-    for name, value in _CLIENT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    import_mlflow()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,6 +57,14 @@ def mlflow_client(uri: str) -> Iterator[Any]:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         kind = TrackingRefusedError if getattr(error, "error_code", None) in _REFUSALS else TrackingError
         raise kind(f"tracking.uri={without_password(uri)}: {reason or type(error).__name__}") from error
+
+
+def import_mlflow() -> None:
+    """Import MLflow's client, which is slow, with the settings that it reads from the environment."""
+    for name, value in _CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite"):
+        import_module(name)
 
 
 def initialise_local_database(home: Home) -> None:
