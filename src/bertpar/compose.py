@@ -251,6 +251,7 @@ def _read_trainer(reader: Reader) -> TrainerSpec:
         early_stopping_patience=reader.optional_integer("early_stopping_patience", minimum=1),
         early_stopping_min_delta=reader.number("early_stopping_min_delta", minimum=0),
         log_every_n_steps=reader.integer("log_every_n_steps", minimum=1),
+        devices=reader.integer("devices", minimum=1, hint="1 for a single process"),
     )
     reader.refuse_unknown()
     return trainer

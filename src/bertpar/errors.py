@@ -108,6 +108,12 @@ class InexactResumeError(BertparError):
     action = Action.RETRY  # another worker may be of the right kind
 
 
+class WorkerTooSmallError(BertparError):
+    """The run takes more slots, GPUs or CPU threads than this worker has."""
+
+    action = Action.RETRY  # another worker may be larger
+
+
 class CodeChangedError(BertparError):
     """This worker runs other code or libraries than the sweep was submitted with: nothing is mixed."""
 

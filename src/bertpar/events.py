@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bertpar.spec import Task, TrackingSpec
+from bertpar.spec import SMALLEST_DEMAND, Demand, Task, TrackingSpec
 
 CHECKPOINT_SAVED = "checkpoint_saved"
 """Signal of TrainingWorkflow: a checkpoint is durable. Carries CheckpointSaved."""
@@ -219,6 +219,8 @@ class TrainJob:
     """Multiply every learning rate by this."""
     code: Code | None = None
     """What the run is to be trained with; None for whatever the process runs."""
+    demand: Demand = SMALLEST_DEMAND
+    """What it takes of its worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +256,8 @@ class EvaluateJob:
     """As TrainJob.code."""
     kept_with: TrainResult | None = None
     """The training whose result is then kept for equal runs of other sweeps; None: it is not kept."""
+    demand: Demand = SMALLEST_DEMAND
+    """That of its training; on one device, and no more than its worker has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +279,8 @@ class PredictJob:
     """Store folder with input.jsonl: objects with `text` and, for pairs, `text_pair`."""
     output_key: str
     """Store folder to publish, with output.jsonl: the input plus `label` and `probabilities`, or `score`."""
+    demand: Demand = SMALLEST_DEMAND
+    """As EvaluateJob.demand."""
 
 
 @dataclass(frozen=True, kw_only=True)

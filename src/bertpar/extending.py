@@ -20,7 +20,7 @@ from bertpar.paths import Home
 from bertpar.states import RunRef, Steered, SweepOptions, SweepStatus
 from bertpar.steer import SETTINGS, Say, over, update
 from bertpar.store import Store
-from bertpar.submit import run_refs, sweep_options
+from bertpar.submit import check_fits, run_refs, sweep_options
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 
 _KEYS = {
@@ -53,6 +53,7 @@ async def add(
     base = without_keys(sweep.runs[0].run.overrides, [*(f"{key}={value}" for key, value in varied.items()), *overrides])
     batch = compose_sweep([*base, *overrides], home, config_dir=config_dir, first_index=len(sweep.runs))
     check_same_sweep(sweep, batch.sweep, overrides)
+    check_fits(batch, home)
     store = Store(batch.sweep.store_root, home.cache)
     store.check_writable()
     refs = run_refs(sweep_id, replace(batch, given=frozenset(given_values(base))), store)

@@ -21,7 +21,7 @@ from bertpar.spec import StartSpec
 from bertpar.states import RunRef, RunState
 from bertpar.steer import Say, update
 from bertpar.store import Store
-from bertpar.submit import new_sweep_id, run_refs, submit_batch, sweep_options
+from bertpar.submit import check_fits, new_sweep_id, run_refs, submit_batch, sweep_options
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 
 
@@ -67,6 +67,7 @@ async def fork(
         raise ConfigError(f"store.root={other}: a fork needs the store of its origin, {sweep.options.store_root}")
     if sweep.status == "running":
         check_same_sweep(sweep, batch.sweep, overrides)
+    check_fits(batch, home)
     start = StartSpec(run_id=run_id, step=checkpoint.step, key=checkpoint.key, digest=checkpoint.digest)
     batch = replace(
         batch,

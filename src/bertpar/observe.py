@@ -231,7 +231,8 @@ async def _observe_training(client: Client, state: RunState, heartbeat_timeout_s
     started = any(a.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for a in pending)
     payloads = [p for a in pending for p in a.heartbeat_details.payloads]
     progress = _progress_of(payloads[0].data) if payloads else None
-    status = "training" if started or not pending else "waiting"
+    waits_there = progress is not None and progress.waiting is not None and not state.has_slot
+    status = "waiting" if waits_there or (pending and not started) else "training"
     return RunView(
         state=_with_training(state, known, progress),
         status=_WHILE_LEAVING[state.order] if state.order else status,

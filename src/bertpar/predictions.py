@@ -47,6 +47,7 @@ async def predict(
         checkpoint=checkpoint,
         input_key=bundle.key,
         output_key=f"predictions/{prediction_id}/output",
+        demand=state.run.demand,
     )
     try:
         result = await client.execute_workflow(

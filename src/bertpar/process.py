@@ -78,20 +78,12 @@ class JobProcess:
 
 
 class JobStarter:
-    """Owns this worker's template, started at the first need and again should it die or not answer.
+    """Owns this worker's template, started at the first need and again should it die or not answer."""
 
-    Each job sees one of the GPUs `devices` alone, the one with the fewest jobs; without devices, what the worker sees.
-    """
-
-    def __init__(
-        self, log_folder: Path, devices: Sequence[str] = (), environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._environment = environment or {}
         """What the jobs' environment has beside this process's own."""
         self._log_file = log_folder / f"template-{os.getpid()}.log"
-        self._all_devices = devices
-        self._devices: dict[int, str] = {}
-        """The GPU of each running job, by its number."""
         self._starting = asyncio.Lock()
         self._connection: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -121,17 +113,19 @@ class JobStarter:
                 task.add_done_callback(self._tasks.discard)
             return self._connection
 
-    async def start(self, kind: str, job_fd: int, events_fd: int, log_file: Path) -> JobProcess:
-        """Fork a process for the job; it reads the job from `job_fd` and writes its events to `events_fd`."""
+    async def start(
+        self, kind: str, job_fd: int, events_fd: int, log_file: Path, gpus: Sequence[str] = ()
+    ) -> JobProcess:
+        """Fork a process for the job; it reads the job from `job_fd` and writes its events to `events_fd`.
+
+        It sees `gpus` alone; all that the worker sees where there are none.
+        """
         connection = await self.warm_up()
         self._next_id += 1
         number = self._next_id
         loop = asyncio.get_running_loop()
         self._pids[number], self._exit_codes[number] = loop.create_future(), loop.create_future()
-        request = {"id": number, "kind": kind, "log_file": str(log_file)}
-        if self._all_devices:
-            in_use = list(self._devices.values())
-            self._devices[number] = request["device"] = min(self._all_devices, key=in_use.count)
+        request = {"id": number, "kind": kind, "log_file": str(log_file), "gpus": list(gpus)}
         try:
             socket.send_fds(connection, [json.dumps(request).encode()], [job_fd, events_fd])
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -166,7 +160,6 @@ class JobStarter:
                     self._pids.pop(answer["id"]).set_result(answer["pid"])
                 else:
                     self._exit_codes.pop(answer["id"]).set_result(answer["exit_code"])
-                    self._devices.pop(answer["id"], None)
         is_missed = self._connection is connection
         self._forget(connection, "died")
         exit_code = await process.wait()
@@ -185,7 +178,6 @@ class JobStarter:
         """Let go of a dead template: its children died with it."""
         if self._connection is connection:
             self._connection = None
-            self._devices = {}
             gone = ProcessDiedError(f"the template of job processes {why}.{_tail(self._log_file)}")
             for pid in self._pids.values():
                 pid.set_exception(gone)
@@ -207,9 +199,10 @@ async def run_job(
     on_event: EventHandler,
     *,
     log_file: Path,
+    gpus: Sequence[str] = (),
     stop_asked: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
-    """Run one job to its end in a process of its own, and return its result as plain JSON.
+    """Run one job to its end in a process of its own, which sees `gpus`, and return its result as plain JSON.
 
     Once `stop_asked` returns, the job is asked to leave in order, and its events are relayed to the last. The process
     group is stopped whenever this function is left, by cancellation too.
@@ -223,7 +216,7 @@ async def run_job(
         with _nameless_file() as job_file:
             job_file.write(to_json(job).encode())
             job_file.seek(0)
-            process = await starter.start(kind, job_file.fileno(), write_end, log_file)
+            process = await starter.start(kind, job_file.fileno(), write_end, log_file, gpus)
     except BaseException:
         os.close(read_end)
         raise

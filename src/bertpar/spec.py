@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 SPEC_VERSION = 1
 """Raised whenever a field changes its meaning: a worker refuses the specs of another version."""
@@ -104,6 +104,8 @@ class TrainerSpec:
     """Stop after so many validations without improvement of the monitored metric; None for never."""
     early_stopping_min_delta: float
     log_every_n_steps: int
+    devices: int = 1
+    """Processes, each with a device of its own, among which the examples of a step are divided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,23 @@ class RunSpec:
     """The resolved Hydra configuration as the user wrote it, for the record only."""
     start: StartSpec | None = None
     """Of a fork; None for a run that begins with the pretrained model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a run takes of the worker that computes it."""
+
+    devices: int = 1
+    num_threads: int | None = 1
+    """CPU threads for each of the devices; None for all that the worker has, together."""
+
+
+SMALLEST_DEMAND: Final = Demand()
+
+
+def demand_of(run: RunSpec) -> Demand:
+    """Return what the run's training takes of a worker."""
+    return Demand(devices=run.trainer.devices, num_threads=run.trainer.num_threads)
 
 
 def digest_json(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bertpar.claims import Claimed
 from bertpar.events import CheckpointRef, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
-from bertpar.spec import CacheMode, ResumeSpec, TrackingSpec
+from bertpar.spec import SMALLEST_DEMAND, CacheMode, Demand, ResumeSpec, TrackingSpec
 
 RunStatus = Literal[
     "queued", "preparing", "training", "evaluating", "reporting", "completed", "failed", "cancelled", "paused"
@@ -45,6 +45,8 @@ class RunRef:
     """Store folder of what it takes to repeat the run (provenance.py)."""
     forked_from: str | None = None
     """`RUN@STEP`: the checkpoint whose weights a fork begins with."""
+    demand: Demand = SMALLEST_DEMAND
+    """What its training takes of a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)

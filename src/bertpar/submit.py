@@ -18,17 +18,19 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from bertpar import tracking
-from bertpar.client import connect, web_ui
+from bertpar import stack, tracking
+from bertpar.capacity import shortage
+from bertpar.client import connect, uses_local_stack, web_ui
 from bertpar.code import job_code_digest, library_versions
 from bertpar.codec import publish_spec
 from bertpar.compose import SweepSpec
 from bertpar.composing import Batch
 from bertpar.errors import ConfigError, ConnectionFailedError
 from bertpar.events import Code
+from bertpar.machine import machine_capacity
 from bertpar.paths import Home
 from bertpar.provenance import capture
-from bertpar.spec import snapshot_request_key
+from bertpar.spec import demand_of, snapshot_request_key
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow
@@ -65,11 +67,27 @@ async def submit(
     store.check_writable()
     tracking.check_reachable(sweep.tracking)
     client = await connect(sweep.temporal, home, on_wait=say)
+    check_fits(batch, home)
     sweep_id = sweep_id or new_sweep_id(sweep.name)
     refs = run_refs(sweep_id, batch, store)
     options = sweep_options(sweep, web_ui(sweep.temporal, home))
     await submit_batch(client, sweep_id, sweep.name, options, refs, final=final, say=say)
     return Submission(client=client, sweep_id=sweep_id, runs=tuple(refs), options=options)
+
+
+def check_fits(batch: Batch, home: Home) -> None:
+    """Refuse runs that take more than the local stack has; what the workers of a cluster have nobody knows.
+
+    Raises:
+        ConfigError: with one line per distinct problem.
+    """
+    running = stack.read(home) if uses_local_stack(batch.sweep.temporal) else None
+    if running is None:
+        return
+    capacity = machine_capacity(running.slots)
+    problems = [shortage(demand_of(run), capacity, "the local stack") for run in batch.runs]
+    if found := dict.fromkeys(problem for problem in problems if problem is not None):
+        raise ConfigError("\n".join(found))
 
 
 def new_sweep_id(name: str) -> str:
@@ -93,6 +111,7 @@ def run_refs(sweep_id: str, batch: Batch, store: Store) -> list[RunRef]:
             objective=run.checkpoint.monitor,
             mode=run.checkpoint.mode,
             provenance=provenance,
+            demand=demand_of(run),
         )
         for i, (index, run) in enumerate(enumerate(batch.runs, start=batch.first_index))
     ]

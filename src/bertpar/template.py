@@ -4,8 +4,8 @@ It imports once what every job needs, about seven seconds of CPU time, and then 
 starts at once and shares the imported pages. It stays fit to be forked: no torch operation, no accelerator, no client
 of Temporal, no thread.
 
-Messages over the socket are one JSON object each: `{"id", "kind", "log_file"}`, with `device` where there are GPUs, and
-the descriptors of the job and for events come in; `{"id", "pid"}` and, when the process has ended,
+Messages over the socket are one JSON object each: `{"id", "kind", "log_file", "gpus"}` and the
+descriptors of the job and for events come in; `{"id", "pid"}` and, when the process has ended,
 `{"id", "exit_code"}` go out.
 """
 
@@ -74,8 +74,8 @@ class Template:
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             self._connection.close()
-            if "device" in request:  # before anything has touched an accelerator
-                os.environ["CUDA_VISIBLE_DEVICES"] = request["device"]
+            if request["gpus"]:  # before anything has touched an accelerator
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(request["gpus"])
             os.setsid()  # one signal then reaches whatever the job starts
             with open_log(Path(request["log_file"])) as log:
                 os.dup2(log.fileno(), 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
+
+from bertpar.machine import usable_cpus
 
 
 def use_threads(num_threads: int | None) -> None:
-    """Have torch compute with `num_threads` CPU threads, on which bits depend; None for one per processor."""
-    torch.set_num_threads(num_threads or os.cpu_count() or 1)
+    """Have torch compute with `num_threads` CPU threads, on which bits depend; None for one per CPU that it may use."""
+    torch.set_num_threads(num_threads or usable_cpus())
     if torch.get_num_interop_threads() != 1:  # can be set once in a process
         torch.set_num_interop_threads(1)

@@ -20,7 +20,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from bertpar.client import DEFAULT_EVAL_QUEUE, DEFAULT_TRAINING_QUEUE
 from bertpar.errors import ConnectionFailedError
-from bertpar.stack import default_training_slots
+from bertpar.machine import default_training_slots, machine_capacity, usable_cpus
+from bertpar.slots import Slots, tuner
 from bertpar.states import tracking_queue
 
 WorkerKind = Literal["training", "eval"]
@@ -51,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 def default_slots(kind: WorkerKind) -> int:
     """Return how many activities a worker of this kind runs at once where nobody chose a number."""
-    return default_training_slots() if kind == "training" else max(2, os.cpu_count() or 1)
+    return default_training_slots() if kind == "training" else max(2, usable_cpus())
 
 
 async def connect_patiently(connect: Callable[[], Any]) -> Client:
@@ -86,13 +87,15 @@ def make_worker(
     *,
     queue: str,
     num_slots: int,
+    slots: Slots | None = None,
     grace: timedelta = DEFAULT_GRACE,
     workflows: Sequence[type] | None = None,
     activities: Sequence[Callable[..., Any]] | None = None,
 ) -> Worker:
     """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
 
-    `num_slots` activities run at once. `workflows` and `activities` replace those of the kind.
+    `num_slots` activities run at once; for activities that take what they want of `slots`, as many as those let.
+    `workflows` and `activities` replace those of the kind.
     """
     if workflows is None:
         workflows = _own_workflows(kind)
@@ -113,8 +116,9 @@ def make_worker(
         # One workflow task at a time: of two for one workflow that keeps nothing, the SDK drops the second while it
         # evicts the first. A query then waits for half a minute, a task for ten seconds
         # (tests/workflows/test_many_questions.py). Replays hold Python's lock anyway.
-        max_concurrent_workflow_tasks=1,
-        max_concurrent_activities=num_slots,
+        max_concurrent_workflow_tasks=1 if slots is None else None,
+        max_concurrent_activities=num_slots if slots is None else None,
+        tuner=None if slots is None else tuner(slots),
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         graceful_shutdown_timeout=grace,
@@ -135,14 +139,16 @@ async def run_worker(
     `eval` serves the tracking queue of `queue` too: what waits there for MLflow takes none of the `num_slots`.
     A second signal ends the process at once. `ready_file` receives the pid as soon as the worker runs.
     """
-    workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, grace=grace)]
+    slots = _divide_machine(num_slots)
+    polled = slots if kind == "training" else None  # what waits for a slot of evaluation's does so for seconds
+    workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, slots=polled, grace=grace)]
     if kind == "eval":
         workers.append(_make_tracking_worker(client, tracking_queue(queue), grace))
 
     async def warm_up_and_say_ready() -> None:
         for worker in workers:
-            slots = worker.config().get("max_concurrent_activities")
-            _log.info("%s worker takes work from %s, %s at once", kind, worker.task_queue, slots)
+            _log.info("%s worker takes work from %s", kind, worker.task_queue)
+        _log.info("it has %s", slots.capacity)
         await _warm_up()
         await _say_ready(ready_file)
 
@@ -181,6 +187,15 @@ async def run_until_stopped(
 
 def _all_run(workers: Sequence[Worker]) -> bool:
     return all(worker.is_running for worker in workers)
+
+
+def _divide_machine(num_slots: int) -> Slots:
+    """Return the slots of this machine, of which all activities of this process then take theirs."""
+    from bertpar.activities import share
+
+    slots = Slots(machine_capacity(num_slots))
+    share(slots)
+    return slots
 
 
 async def _warm_up() -> None:

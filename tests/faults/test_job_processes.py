@@ -155,7 +155,7 @@ def process_that_ignores_sigterm() -> subprocess.Popen[bytes]:
 
 async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() -> None:
     now = 0.0
-    pulse = _job._Pulse(clock=lambda: now)
+    pulse = _job.Pulse(clock=lambda: now)
     pulse.seen()
     now += _job._LONGEST_SILENCE_SECONDS - 1
     assert pulse.is_alive()
@@ -173,7 +173,7 @@ async def test_a_silent_job_has_no_heartbeats_and_one_whose_events_wait_has() ->
 
 async def test_a_job_that_gives_no_first_sign_of_life_has_no_heartbeats_for_ever() -> None:
     now = 0.0
-    pulse = _job._Pulse(clock=lambda: now)
+    pulse = _job.Pulse(clock=lambda: now)
     now += process.LONGEST_START_SECONDS - 1
     assert pulse.is_alive()  # it may still be starting
     now += 2
@@ -183,8 +183,8 @@ async def test_a_job_that_gives_no_first_sign_of_life_has_no_heartbeats_for_ever
 async def test_what_runs_in_the_worker_itself_has_heartbeats_for_as_long_as_it_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_job._Pulse.__init__, "__defaults__", (time.monotonic, 0.0))  # a job would be lost already
-    assert await count_beats(_job._Pulse()) == 0
+    monkeypatch.setattr(_job.Pulse.__init__, "__defaults__", (time.monotonic, 0.0))  # a job would be lost already
+    assert await count_beats(_job.Pulse()) == 0
     assert await count_beats(None) > 0
 
 
@@ -217,7 +217,7 @@ def test_a_starter_that_is_closed_leaves_no_template_and_nothing_to_say(
     assert capfd.readouterr().err == ""
 
 
-async def count_beats(pulse: _job._Pulse | None) -> int:
+async def count_beats(pulse: _job.Pulse | None) -> int:
     """Return how many heartbeats there are in a fifth of a second, at a timeout of a tenth."""
     beats: list[Any] = []
     environment = ActivityEnvironment()

@@ -26,6 +26,7 @@ SNAPSHOT = SnapshotRef(
 CODE = Code(digest="code", versions={"torch": "2.13.0"})
 
 _WITHOUT_EFFECT_ON_RESULTS = {
+    "capacity",
     "checkpoints",  # where they lie
     "claims",
     "code",
@@ -37,6 +38,7 @@ _WITHOUT_EFFECT_ON_RESULTS = {
     "hub",  # how the model is fetched, whose digest is in the key
     "identity",
     "jobs",
+    "machine",  # the number of threads that it finds is in the machine's fingerprint
     "paths",
     "results",
     "store",

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from bertpar.activities._slot import slot_for_training
 from bertpar.activities.train import tell_start
 from bertpar.claims import Claimed, ClaimJob
 from bertpar.events import (
@@ -38,6 +39,7 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
+from bertpar.slots import Slots
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary, tracking_queue
 from bertpar.worker import make_worker
@@ -138,13 +140,14 @@ class Script:
     report_jobs: list[ReportJob] = field(default_factory=list)
     queues: dict[str, str] = field(default_factory=dict)
 
-    def activities(self) -> dict[str, Callable[..., object]]:
+    def activities(self, *, takes_slots: bool = False) -> dict[str, Callable[..., object]]:
         @activity.defn(name="train")
         async def train(job: TrainJob) -> TrainResult:
             self.queues["train"] = activity.info().task_queue
-            await tell_start(job)
-            self.train_jobs.append(job)
-            return await self.train(job)
+            async with slot_for_training(job.demand, job.attempt) if takes_slots else nullcontext():
+                await tell_start(job)
+                self.train_jobs.append(job)
+                return await self.train(job)
 
         @activity.defn(name="evaluate")
         async def evaluate(job: EvaluateJob) -> EvaluateResult:
@@ -228,9 +231,18 @@ class Sweep:
 
 @asynccontextmanager
 async def running_sweep(
-    client: Client, script: Script, *, workflows_elsewhere: bool = False, num_slots: int = 8, **options: object
+    client: Client,
+    script: Script,
+    *,
+    workflows_elsewhere: bool = False,
+    num_slots: int = 8,
+    training_slots: Slots | None = None,
+    **options: object,
 ) -> AsyncIterator[Sweep]:
-    """Yield a sweep with workers for it; workflows run in another process, or here, where every task replays."""
+    """Yield a sweep with workers for it; workflows run in another process, or here, where every task replays.
+
+    With `training_slots` each training takes what it wants of those, as the real one does.
+    """
     name = uuid.uuid4().hex[:8]
     sweep_options = SweepOptions(
         **{
@@ -247,7 +259,7 @@ async def running_sweep(
             **options,
         }  # type: ignore[arg-type]
     )
-    activities = script.activities()
+    activities = script.activities(takes_slots=training_slots is not None)
     training = [activities.pop("train")]
     tracking = [activities.pop(name) for name in ("open_run", "close_run", "make_report")]
     queue = sweep_options.eval_queue
@@ -256,7 +268,14 @@ async def running_sweep(
     async with (
         make("eval", client, queue=queue, workflows=workflows, activities=list(activities.values())),
         make("eval", client, queue=tracking_queue(queue), workflows=[], activities=tracking),
-        make("training", client, queue=sweep_options.training_queue, workflows=[], activities=training),
+        make(
+            "training",
+            client,
+            queue=sweep_options.training_queue,
+            slots=training_slots,
+            workflows=[],
+            activities=training,
+        ),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bertpar.activities._job import job_starter
+from bertpar.activities._slot import share
 from bertpar.activities.evaluate import evaluate, predict
 from bertpar.activities.report import make_report
 from bertpar.activities.reuse import claim_run, look_up
@@ -15,4 +16,4 @@ TRAINING_ACTIVITIES: list[Callable[..., Any]] = [train]
 TRACKING_ACTIVITIES: list[Callable[..., Any]] = [open_run, close_run, make_report]
 EVAL_ACTIVITIES: list[Callable[..., Any]] = [make_snapshot, claim_run, look_up, evaluate, predict]
 
-__all__ = ["EVAL_ACTIVITIES", "TRACKING_ACTIVITIES", "TRAINING_ACTIVITIES", "job_starter"]
+__all__ = ["EVAL_ACTIVITIES", "TRACKING_ACTIVITIES", "TRAINING_ACTIVITIES", "job_starter", "share"]

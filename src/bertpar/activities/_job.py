@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -22,7 +22,6 @@ from bertpar.errors import Action, BertparError, PreemptedError, ProcessDiedErro
 from bertpar.events import TICK, TICK_SECONDS, Failure
 from bertpar.paths import home
 from bertpar.process import LONGEST_START_SECONDS, EventHandler, JobFailed, JobStarter, run_job
-from bertpar.stack.settings import visible_gpus
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ _COUNT = "failures"
 @cache
 def job_starter() -> JobStarter:
     """Return this process's one starter of job processes."""
-    return JobStarter(home().logs / "jobs", visible_gpus())
+    return JobStarter(home().logs / "jobs")
 
 
 async def run_with_heartbeats(
@@ -46,15 +45,17 @@ async def run_with_heartbeats(
     job: Any,
     result_type: type[T],
     on_event: Callable[[str, Any], Awaitable[None]] | None = None,
+    *,
+    gpus: Sequence[str] = (),
 ) -> T:
-    """Run a job process to its end under heartbeats whose details are the newest `progress` event.
+    """Run a job process, which sees `gpus`, to its end under heartbeats whose details are the newest `progress` event.
 
     The heartbeats end when the process shows no sign of life, so that a stopped one is as lost as a killed one.
 
     Raises:
         ApplicationError: typed after errors.py, so that workflows can decide what to do.
     """
-    pulse = _Pulse()
+    pulse = Pulse()
 
     async def relay(event: str, value: Any) -> None:
         pulse.seen()
@@ -69,7 +70,7 @@ async def run_with_heartbeats(
 
     try:
         async with heartbeats(pulse):
-            return await _run(kind, job, result_type, relay)
+            return await _run(kind, job, result_type, relay, gpus)
     except JobFailed as error:
         raise application_error(replace(error.failure, seconds=pulse.seconds())) from error
     except BertparError as error:
@@ -81,7 +82,7 @@ async def run_with_heartbeats(
         raise
 
 
-class _Pulse:
+class Pulse:
     """The signs of life of what an activity waits for."""
 
     def __init__(
@@ -123,12 +124,12 @@ class _Pulse:
 
 
 @asynccontextmanager
-async def heartbeats(pulse: _Pulse | None = None) -> AsyncIterator[None]:
+async def heartbeats(pulse: Pulse | None = None) -> AsyncIterator[None]:
     """Heartbeat in the background, a few times within the activity's heartbeat timeout, while `pulse` is alive.
 
     Without one, until the end: what runs in this very process is alive with it.
     """
-    beating = asyncio.create_task(_beat(pulse or _Pulse(longest_start_seconds=math.inf)))
+    beating = asyncio.create_task(_beat(pulse or Pulse(longest_start_seconds=math.inf)))
     try:
         yield
     finally:
@@ -144,17 +145,17 @@ def _preempted_or(failure: Failure | None, seconds: float) -> ApplicationError:
     return application_error(replace(failure, seconds=seconds))
 
 
-async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler) -> T:
+async def _run(kind: str, job: Any, result_type: type[T], on_event: EventHandler, gpus: Sequence[str]) -> T:
     log_file = _log_file(kind)
     if kind == "train":  # makes a checkpoint and leaves
         leaving = asyncio.Event()
         stop_asked = partial(_shutdown_or, leaving)
         running = asyncio.create_task(
-            run_job(job_starter(), kind, job, on_event, log_file=log_file, stop_asked=stop_asked)
+            run_job(job_starter(), kind, job, on_event, log_file=log_file, gpus=gpus, stop_asked=stop_asked)
         )
         result = await _result_or_leave(running, leaving)
     else:  # has nothing to hand over, and may end within the grace
-        result = await run_job(job_starter(), kind, job, on_event, log_file=log_file)
+        result = await run_job(job_starter(), kind, job, on_event, log_file=log_file, gpus=gpus)
     return from_json(result_type, json.dumps(result))
 
 
@@ -194,7 +195,7 @@ async def _shutdown_or(leaving: asyncio.Event) -> None:
             task.cancel()
 
 
-async def _beat(pulse: _Pulse) -> None:
+async def _beat(pulse: Pulse) -> None:
     timeout = activity.info().heartbeat_timeout
     interval = timeout.total_seconds() / 4 if timeout else 10.0
     while True:

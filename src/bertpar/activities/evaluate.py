@@ -5,16 +5,19 @@ from __future__ import annotations
 from temporalio import activity
 
 from bertpar.activities._job import run_with_heartbeats
+from bertpar.activities._slot import slot_for_evaluation
 from bertpar.events import EvaluateJob, EvaluateResult, PredictJob, PredictResult
 
 
 @activity.defn
 async def evaluate(job: EvaluateJob) -> EvaluateResult:
     """Score the checkpoint on the test split, and log metrics and artifacts to MLflow."""
-    return await run_with_heartbeats("evaluate", job, EvaluateResult)
+    async with slot_for_evaluation(job.demand) as granted:
+        return await run_with_heartbeats("evaluate", job, EvaluateResult, gpus=granted.gpus)
 
 
 @activity.defn
 async def predict(job: PredictJob) -> PredictResult:
     """Predict every line of the input bundle, and publish the output bundle."""
-    return await run_with_heartbeats("predict", job, PredictResult)
+    async with slot_for_evaluation(job.demand) as granted:
+        return await run_with_heartbeats("predict", job, PredictResult, gpus=granted.gpus)

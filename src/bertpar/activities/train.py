@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import faults
 from bertpar.activities._job import run_with_heartbeats
+from bertpar.activities._slot import slot_for_training
 from bertpar.codec import from_json
 from bertpar.events import ATTEMPT_STARTED, CHECKPOINT_SAVED, AttemptStarted, CheckpointSaved, TrainJob, TrainResult
 
@@ -23,7 +24,7 @@ _PASSING = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatu
 
 @activity.defn
 async def train(job: TrainJob) -> TrainResult:
-    """Train in a process of its own; each durable checkpoint is signalled to the workflow in its order.
+    """Train in a process of its own, in a slot; each durable checkpoint is signalled to the workflow in its order.
 
     When cancelled, the process is asked to leave in order.
     """
@@ -36,17 +37,20 @@ async def train(job: TrainJob) -> TrainResult:
             await _signal_patiently(workflow, CHECKPOINT_SAVED, from_json(CheckpointSaved, json.dumps(value)))
             faults.reach("checkpoint.signalled")
 
-    began = time.monotonic()
-    await tell_start(job)
-    result = await run_with_heartbeats("train", job, TrainResult, on_event)
-    return replace(result, train_seconds=time.monotonic() - began)
+    arrived = time.monotonic()
+    async with slot_for_training(job.demand, job.attempt) as granted:
+        began = time.monotonic()
+        await tell_start(job, waited_seconds=began - arrived)
+        result = await run_with_heartbeats("train", job, TrainResult, on_event, gpus=granted.gpus)
+        return replace(result, train_seconds=time.monotonic() - began)
 
 
-async def tell_start(job: TrainJob) -> None:
+async def tell_start(job: TrainJob, waited_seconds: float = 0.0) -> None:
     """Tell the sweep that the attempt has a slot, before anything is done under its number."""
     sweep_id, _, index = job.run_id.rpartition("/")
     sweep = activity.client().get_workflow_handle(sweep_id)
-    started = AttemptStarted(run=int(index), attempt=job.attempt, started_at=activity.info().started_time.timestamp())
+    started_at = activity.info().started_time.timestamp() + waited_seconds
+    started = AttemptStarted(run=int(index), attempt=job.attempt, started_at=started_at)
     await _signal_patiently(sweep, ATTEMPT_STARTED, started)
 
 

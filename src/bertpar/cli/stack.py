@@ -67,7 +67,7 @@ def print_stack(description: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--slots", type=int, help="Runs that train at once. Default: one per GPU, else one per CPU.")
+@click.option("--slots", type=int, help="Slots: runs that train at once. Default: one per GPU, else one per CPU.")
 @click.option("--port", type=int, help="Port of the Temporal server. Default: a free one, kept from then on.")
 @click.option("--ui-port", type=int, help="Port of Temporal's web page. Default: likewise.")
 @json_option
@@ -104,7 +104,9 @@ def down(timeout: float, as_json: bool) -> None:
 @click.option("--namespace", help="Default: TEMPORAL_NAMESPACE, the profile's, or 'default'.")
 @click.option("--profile", help="Profile in Temporal's own client configuration (TLS, API key).")
 @click.option("--queue", help="Task queue; eval serves QUEUE-tracking too. Default: as conf/temporal/default.yaml.")
-@click.option("--slots", type=click.IntRange(min=1), help="Activities at once. Default: by GPUs or CPUs.")
+@click.option(
+    "--slots", type=click.IntRange(min=1), help="Runs that compute at once. Default: one per GPU, else one per CPU."
+)
 @click.option("--grace", type=float, default=20.0, show_default=True, help="Seconds that work has to end at a stop.")
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 def worker(kind: WorkerKind, **options: Any) -> None:

@@ -113,7 +113,7 @@ def verify_resume(overrides: tuple[str, ...], kills: int, seed: int, config_dir:
     import tempfile
 
     from bertpar.composing import compose_run
-    from bertpar.stack.settings import visible_gpus
+    from bertpar.machine import visible_gpus
     from bertpar.verify.exactness import exactness_problems
     from bertpar.verify.resume import verify_resume
 

@@ -6,12 +6,11 @@
 
 from bertpar.stack.control import down, ensure_up, heal, read, request_mlflow_ui, runs_other_code
 from bertpar.stack.record import Stack
-from bertpar.stack.settings import Settings, default_training_slots, settings_from_environment
+from bertpar.stack.settings import Settings, settings_from_environment
 
 __all__ = [
     "Settings",
     "Stack",
-    "default_training_slots",
     "down",
     "ensure_up",
     "heal",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,31 +43,6 @@ def settings_from_environment(environ: Mapping[str, str]) -> Settings:
         slots=_number(environ, SLOTS_VARIABLE),
         port=_number(environ, PORT_VARIABLE),
         ui_port=_number(environ, UI_PORT_VARIABLE),
-    )
-
-
-def default_training_slots() -> int:
-    """Return how many runs this machine trains at once: one per GPU, else one per CPU."""
-    return len(visible_gpus()) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else _all_cpus())
-
-
-def _all_cpus() -> range:
-    return range(os.cpu_count() or 1)
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    # Not through torch: a worker that imported it would hold gigabytes and could no longer fork cleanly.
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    num_gpus = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (
-        [str(i) for i in range(num_gpus)] if visible is None else [d.strip() for d in visible.split(",") if d.strip()]
     )
 
 

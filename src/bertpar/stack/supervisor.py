@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bertpar.code import code_digest
 from bertpar.errors import BertparError, StackError
+from bertpar.machine import default_training_slots
 from bertpar.paths import Home
 from bertpar.stack import roles
 from bertpar.stack.child import Child, kill_leftovers, say
@@ -39,7 +40,7 @@ from bertpar.stack.record import (
     wanted_file,
     write_record,
 )
-from bertpar.stack.settings import Settings, default_training_slots
+from bertpar.stack.settings import Settings
 
 _TICK_SECONDS = {"starting": 0.05, "up": 1.0}
 _REQUIRED = frozenset({TEMPORAL, EVAL_WORKER, TRAINING_WORKER})

@@ -31,8 +31,7 @@ from bertpar.events import (
 )
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
-from bertpar.spec import RunSpec, TrackingSpec
-from bertpar.stack.settings import visible_gpus
+from bertpar.spec import RunSpec, TrackingSpec, demand_of
 from bertpar.store import Store
 from bertpar.training.plan import BatchPlan, is_checkpoint_step, plan_batches, validation_steps
 from bertpar.training.selection import checkpoints_to_prune
@@ -70,7 +69,7 @@ async def verify_resume(spec: RunSpec, home: Home, num_kills: int, seed: int, sa
     orders = home.root / "orders"
     orders.mkdir(parents=True)
     quiet, deadly = (
-        JobStarter(home.logs / side, visible_gpus(), {HOME_VARIABLE: str(home.root), **environment})
+        JobStarter(home.logs / side, {HOME_VARIABLE: str(home.root), **environment})
         for side, environment in ((UNDISTURBED, {}), (KILLED, {faults.VARIABLE: str(orders)}))
     )
     async with aclosing(quiet), aclosing(deadly):
@@ -229,6 +228,7 @@ class _Side:
             attempt=attempt,
             resume_from=tuple(newest_first),
             tracking=self._lab.tracking,
+            demand=demand_of(self._lab.spec),
         )
 
     def _evaluate_job(self) -> EvaluateJob:

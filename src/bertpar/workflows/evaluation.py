@@ -24,6 +24,7 @@ class EvaluationWorkflow:
             checkpoint=job.training.best,
             code=options.code,
             kept_with=job.training if options.cache == "on" else None,
+            demand=job.run.demand,
         )
         return await calls.with_whole_snapshot(
             lambda: calls.evaluate(evaluation, options),

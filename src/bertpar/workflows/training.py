@@ -148,6 +148,7 @@ class TrainingWorkflow:
             batch_divisor=self._budget.adjustments.batch_divisor,
             lr_scale=self._budget.adjustments.lr_scale,
             code=options.code,
+            demand=job.run.demand,
         )
         try:
             result = await calls.train(training, options)

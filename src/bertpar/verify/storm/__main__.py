@@ -21,8 +21,9 @@ from bertpar import faults, stack
 from bertpar.cli import leave, run
 from bertpar.composing import compose_run
 from bertpar.errors import BertparError, ConfigError
+from bertpar.machine import visible_gpus
 from bertpar.paths import HOME_VARIABLE, Home
-from bertpar.stack.settings import SLOTS_VARIABLE, visible_gpus
+from bertpar.stack.settings import SLOTS_VARIABLE
 from bertpar.verify.exactness import Device, exactness_problems
 from bertpar.verify.storm.fire import Fire
 from bertpar.verify.storm.outcome import UnderFire
