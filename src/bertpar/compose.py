@@ -28,6 +28,7 @@ from bertpar.spec import (
     ModelSource,
     ModelSpec,
     OptimSpec,
+    Padding,
     Precision,
     ResumeSpec,
     RunSpec,
@@ -252,7 +253,13 @@ def _read_trainer(reader: Reader) -> TrainerSpec:
         early_stopping_min_delta=reader.number("early_stopping_min_delta", minimum=0),
         log_every_n_steps=reader.integer("log_every_n_steps", minimum=1),
         devices=reader.integer("devices", minimum=1, hint="1 for a single process"),
+        padding=reader.choice("padding", get_args(Padding)),
+        compile=reader.flag("compile"),
     )
+    if trainer.compile and trainer.padding == "packed":
+        reader.complain(
+            "compile", "needs padded batches: a packed one has another shape at each step. Use trainer.padding=max"
+        )
     reader.refuse_unknown()
     return trainer
 

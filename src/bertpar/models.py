@@ -95,6 +95,8 @@ def load_classifier(
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    from bertpar.torch_setup import attention_implementation
+
     assert task == "classification" or num_labels == 1
     assert len(label_names) == (0 if task == "regression" else num_labels)
     try:
@@ -112,11 +114,14 @@ def load_classifier(
         with torch.random.fork_rng(devices=[]), _quiet_transformers():
             torch.manual_seed(seed)
             if model.source == "random":
-                return AutoModelForSequenceClassification.from_config(config)
+                return AutoModelForSequenceClassification.from_config(
+                    config, attn_implementation=attention_implementation()
+                )
             classifier, report = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
+                attn_implementation=attention_implementation(),
                 ignore_mismatched_sizes=True,  # a head for other labels gives way to a new one
                 output_loading_info=True,
             )

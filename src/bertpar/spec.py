@@ -15,7 +15,11 @@ SPEC_VERSION = 1
 
 Task = Literal["classification", "regression"]
 Schedule = Literal["linear", "cosine", "constant"]
-Precision = Literal["fp32", "bf16"]
+ComputePrecision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of training: auto is bf16 where the processor has it, else fp32."""
+Padding = Literal["packed", "bucket", "dynamic", "max"]
+"""How a step's examples are laid out; which examples, and their loss, is the same for all."""
 ModelSource = Literal["package", "folder", "hub", "random"]
 DataSource = Literal["packaged", "files", "hub"]
 CacheMode = Literal["on", "read", "off"]
@@ -104,6 +108,9 @@ class TrainerSpec:
     """Stop after so many validations without improvement of the monitored metric; None for never."""
     early_stopping_min_delta: float
     log_every_n_steps: int
+    padding: Padding
+    compile: bool
+    """Have torch.compile make the model's kernels."""
     devices: int = 1
     """Processes, each with a device of its own, among which the examples of a step are divided."""
 

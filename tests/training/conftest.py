@@ -79,6 +79,8 @@ SPEC = RunSpec(
         early_stopping_patience=None,
         early_stopping_min_delta=0.0,
         log_every_n_steps=3,
+        padding="packed",
+        compile=False,
     ),
     checkpoint=CheckpointSpec(every_n_steps=2, keep=20, monitor="val/accuracy", mode="max"),
     config={},

@@ -79,14 +79,14 @@ def test_a_lower_rate_after_nan_is_used_and_recorded(lab: Lab) -> None:
 
 
 def test_out_of_memory_tells_step_and_size_and_the_fix(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = Classifier._forward
+    forward = Classifier._logits
 
     def hungry(self: Classifier, batch: Any) -> Any:
         if self.step == 5 and self.training:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 99999999 bytes")
         return forward(self, batch)
 
-    monkeypatch.setattr(Classifier, "_forward", hungry)
+    monkeypatch.setattr(Classifier, "_logits", hungry)
     with pytest.raises(OutOfMemoryError, match=r"step 6, micro-batches of 2: .*Lower trainer.batch_size") as caught:
         lab.train(SPEC, "hungry", batch_divisor=2)
     assert caught.value.step == 6

@@ -101,8 +101,8 @@ def train_and_evaluate(lab: Lab, data: DataSpec, run_id: str) -> tuple[RunSpec, 
 
 
 def example_of(data: DataSpec) -> str:
-    pair = {"text_pair": "the plot good"} if data.text_pair_column else {}
-    return json.dumps({"text": "the plot bad" if pair else "the good plot", **pair}) + "\n"
+    pair = {"text_pair": "the film plot good"} if data.text_pair_column else {}
+    return json.dumps({"text": "the film plot bad" if pair else "the good plot", **pair}) + "\n"
 
 
 @pytest.mark.parametrize("make", [single_sentence, sentence_pair])

@@ -57,6 +57,8 @@ SPEC = RunSpec(
         early_stopping_patience=None,
         early_stopping_min_delta=0.0,
         log_every_n_steps=1,
+        padding="packed",
+        compile=False,
     ),
     checkpoint=CheckpointSpec(every_n_steps=None, keep=1, monitor="val/accuracy", mode="max"),
     config={"lr": 0.1, "seed": 0, "model": {"name": "tiny"}},

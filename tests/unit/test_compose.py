@@ -66,7 +66,7 @@ def test_regression_is_judged_by_pearson_and_loss_by_its_minimum() -> None:
         ("trainer.batch_size=0", r"trainer.batch_size=0 must be an integer >= 1"),
         ("trainer.batch_size=2.5", r"trainer.batch_size=2.5 must be an integer"),
         ("trainer.max_epochs=0", r"trainer.max_epochs=0 .*For a smoke run: trainer.max_epochs=1"),
-        ("trainer.precision=fp8", r"trainer.precision=fp8 is unknown; choose from: fp32, bf16"),
+        ("trainer.precision=fp8", r"trainer.precision=fp8 is unknown; choose from: auto, fp32, bf16"),
         ("optim.schedule=step", r"optim.schedule=step is unknown; choose from: linear, cosine, constant"),
         ("optim.clip=0", r"optim.clip=0 must be a number > 0. optim.clip=null for no clipping"),
         ("checkpoint.monitor=val/f1", r"checkpoint.monitor=val/f1 is unknown; choose from: val/loss, val/accuracy"),

@@ -24,6 +24,8 @@ TRAINER = TrainerSpec(
     early_stopping_patience=None,
     early_stopping_min_delta=0.0,
     log_every_n_steps=1,
+    padding="packed",
+    compile=False,
 )
 
 

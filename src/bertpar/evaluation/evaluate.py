@@ -62,8 +62,7 @@ def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
         trained.model,
         split,
         batch_size=trained.spec.trainer.eval_batch_size,
-        pad_token_id=trained.pad_token_id,
-        task=job.snapshot.task,
+        layout=trained.layout,
         on_progress=progress_reporter(emit, "evaluating"),
     )
     labels_N = np.array([split.example(i)["label"] for i in range(len(split))])

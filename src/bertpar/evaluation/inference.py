@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bertpar.batching import collate
-from bertpar.spec import Precision, Task
+from bertpar.layout import Layout, logits
 
 
 class TokenisedExamples(Protocol):
@@ -26,17 +25,16 @@ class TokenisedExamples(Protocol):
         ...
 
 
+@torch.inference_mode()
 def predict_logits(
     model: torch.nn.Module,
     examples: TokenisedExamples,
     *,
     batch_size: int,
-    pad_token_id: int,
-    task: Task,
-    precision: Precision = "fp32",
+    layout: Layout,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> npt.NDArray[np.float32]:
-    """Return the model's outputs [N, C] in the examples' order, computed on the device where the model is.
+    """Return the model's outputs [N, C] in the examples' order, computed in float32 on the device where the model is.
 
     Examples of like length share a batch, the longest first: little is padded, and a lack of memory shows
     at once. The model is in evaluation mode afterwards. `on_progress` gets the examples done and in total
@@ -45,21 +43,14 @@ def predict_logits(
     model.eval()
     device = next(model.parameters()).device
     order_N = np.argsort(-examples.lengths, kind="stable")
-    batches: list[npt.NDArray[np.float32]] = []
-    num_done = 0
+    logits_NC: npt.NDArray[np.float32] | None = None
     for start in range(0, len(order_N), batch_size):
         indices_B = order_N[start : start + batch_size]
-        batch = collate([examples.example(int(i)) for i in indices_B], pad_token_id, task)
-        batch.pop("labels", None)  # no loss is wanted
-        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
-            logits_BC = model(**inputs).logits
-        batches.append(logits_BC.float().cpu().numpy())
-        num_done += len(indices_B)
-        on_progress(num_done, len(order_N))
-    logits_NC = np.empty((len(order_N), batches[0].shape[1]), dtype=np.float32)
-    logits_NC[order_N] = np.concatenate(batches)
+        for batch in layout.batches([examples.example(int(i)) for i in indices_B]):
+            logits_BC = logits(model, batch.to(device)).cpu().numpy()
+            if logits_NC is None:
+                logits_NC = np.empty((len(order_N), logits_BC.shape[1]), dtype=np.float32)
+            logits_NC[indices_B[batch.positions_B]] = logits_BC
+        on_progress(min(start + batch_size, len(order_N)), len(order_N))
+    assert logits_NC is not None, "nothing to predict"
     return logits_NC

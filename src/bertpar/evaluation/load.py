@@ -13,10 +13,11 @@ from bertpar.codec import fetch_spec
 from bertpar.data.reading import fetch_tokenizer
 from bertpar.errors import CheckpointDamagedError, CorruptError
 from bertpar.events import CheckpointRef, SnapshotRef
+from bertpar.layout import Layout, layout_for
 from bertpar.models import load_tokenizer
 from bertpar.spec import RunSpec
 from bertpar.store import Bundle, Store
-from bertpar.torch_setup import use_threads
+from bertpar.torch_setup import attention_implementation, use_threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +33,7 @@ class TrainedModel:
     spec: RunSpec
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    pad_token_id: int
+    layout: Layout
 
 
 def find_intact_result(store: Store, key: str, emit: Emit) -> Bundle | None:
@@ -62,7 +63,9 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
     use_threads(spec.trainer.num_threads)
     logging.disable_progress_bar()
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention_implementation()
+    )
     if model.config.num_labels != (num_outputs := max(1, len(snapshot.label_names))):
         raise CorruptError(
             f"{checkpoint.key} has {model.config.num_labels} outputs, but {snapshot.key} needs "
@@ -72,7 +75,7 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
         spec=spec,
         model=model.to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer=tokenizer,
-        pad_token_id=tokenizer.pad_token_id or 0,
+        layout=layout_for(model, "packed", tokenizer.pad_token_id or 0, spec.data),
     )
 
 

@@ -42,8 +42,7 @@ def predict(job: PredictJob, store: Store, emit: Emit) -> PredictResult:
         trained.model,
         _TokenisedRecords(records, trained.tokenizer, trained.spec.data.max_length, is_pair=is_pair),
         batch_size=trained.spec.trainer.eval_batch_size,
-        pad_token_id=trained.pad_token_id,
-        task=job.snapshot.task,
+        layout=trained.layout,
         on_progress=progress_reporter(emit, "predicting"),
     )
 

@@ -6,43 +6,34 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bertpar.batching import collate
+from bertpar.batching import Batch
 from bertpar.data.snapshot import SplitData
-from bertpar.spec import Task
-from bertpar.training.module import MicroBatch
+from bertpar.layout import Layout
 from bertpar.training.plan import BatchPlan
 
 
 class PlannedSteps:
-    """Yields one list of micro-batches per optimizer step; an iteration ends where a validation is due.
+    """Yields the micro-batches of one optimizer step after another; an iteration ends where a validation is due.
 
     A *leg* is what lies between two validations. Lightning takes each for an epoch, and validates after it.
     It has no length: legs differ, the first after a resumption in particular.
     """
 
-    def __init__(
-        self,
-        data: SplitData,
-        plan: BatchPlan,
-        leg_ends: Sequence[int],
-        done: int,
-        pad_token_id: int,
-        task: Task,
-    ) -> None:
+    def __init__(self, data: SplitData, plan: BatchPlan, leg_ends: Sequence[int], done: int, layout: Layout) -> None:
         self._data = data
         self._plan = plan
         self._leg_ends = frozenset(leg_ends)
         self._done = done
-        self._pad_token_id = pad_token_id
-        self._task: Task = task
+        self._layout = layout
 
-    def __iter__(self) -> Iterator[list[MicroBatch]]:
+    def __iter__(self) -> Iterator[list[Batch]]:
         while self._done < self._plan.total_steps:
             self._done += 1
             step = self._done
             yield [
-                collate([self._data.example(int(i)) for i in indices], self._pad_token_id, self._task)
+                batch
                 for indices in self._plan.micro_batches(step)
+                for batch in self._layout.batches([self._data.example(int(i)) for i in indices])
             ]
             if step in self._leg_ends:
                 return
@@ -51,16 +42,15 @@ class PlannedSteps:
 class EvaluationBatches:
     """Yields every example once, the short ones first, so that little is padded."""
 
-    def __init__(self, data: SplitData, batch_size: int, pad_token_id: int, task: Task) -> None:
+    def __init__(self, data: SplitData, batch_size: int, layout: Layout) -> None:
         self._data = data
         order = np.argsort(data.lengths, kind="stable")
-        self._batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        self._pad_token_id = pad_token_id
-        self._task: Task = task
+        self._parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        self._layout = layout
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._parts)
 
-    def __iter__(self) -> Iterator[MicroBatch]:
-        for indices in self._batches:
-            yield collate([self._data.example(int(i)) for i in indices], self._pad_token_id, self._task)
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for indices in self._parts:
+            yield self._layout.batches([self._data.example(int(i)) for i in indices])

@@ -114,7 +114,7 @@ class RunRecorder(Checkpoint):
         state.step = step
         state.window.append(loss)
         faults.reach("step.done")
-        self._window_examples += sum(len(micro_batch["labels"]) for micro_batch in batch)
+        self._window_examples += sum(len(micro_batch.positions_B) for micro_batch in batch)
         validates = step in self._validation_steps
         if validates or step % self._spec.trainer.log_every_n_steps == 0:
             self._log_window(pl_module.learning_rate(step))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import platform
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from bertpar.events import SnapshotRef
 from bertpar.identity import settings_of
+from bertpar.processor import processor_features, processor_vendor
 from bertpar.spec import RunSpec
-
-_CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
-"""By which libraries for linear algebra choose their kernels."""
 
 _LIBRARIES = ("torch", "transformers", "numpy")
 
@@ -38,15 +34,6 @@ def run_fingerprint(spec: RunSpec, snapshot: SnapshotRef) -> dict[str, str]:
     return settings_of(spec) | {"snapshot": snapshot.digest, "model": snapshot.model_digest}
 
 
-@cache
 def _processor() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()} {capability}"
-    facts = dict(line.split("\t", 1) for line in lines if "\t" in line)  # of the last core: all are alike
-    found = {key.strip(): value.strip(" \t:") for key, value in facts.items()}
-    flags = (found.get("flags") or found.get("Features") or "").split()
-    features = ",".join(feature for feature in _CPU_FEATURES if feature in flags)
-    return f"{platform.machine()} {found.get('vendor_id', '')} {capability} {features}"
+    return f"{platform.machine()} {processor_vendor()} {capability} {','.join(processor_features())}"

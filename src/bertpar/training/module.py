@@ -1,25 +1,25 @@
 """The Lightning module: one Lightning batch is one optimizer step, made of one or more micro-batches.
 
-Shapes: B batch, L tokens, C classes (1 for regression).
+Shapes: B batch, N all examples, C classes (1 for regression).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 
+from bertpar.batching import Batch
 from bertpar.errors import NotANumberError
 from bertpar.evaluation.metrics import classification_metrics, regression_metrics
+from bertpar.layout import logits
 from bertpar.spec import RunSpec
+from bertpar.torch_setup import autocast, compute_precision
 from bertpar.training.plan import learning_rate_at, seed_at
-
-MicroBatch = dict[str, Tensor]
 
 
 class Classifier(pl.LightningModule):
@@ -36,9 +36,10 @@ class Classifier(pl.LightningModule):
         self.spec = spec
         self.total_steps = total_steps
         self._lr_scale = lr_scale
+        self._precision = compute_precision(spec.trainer.precision)
         self.step = 0
-        self._outputs: list[np.ndarray[Any, Any]] = []
-        self._labels: list[np.ndarray[Any, Any]] = []
+        self._outputs: list[Tensor] = []
+        self._labels: list[Tensor] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW, without decay on biases and normalisation weights (parameters of one dimension)."""
@@ -54,7 +55,7 @@ class Classifier(pl.LightningModule):
         """Return the learning rate of optimizer step `step` (from 1)."""
         return self._lr_scale * learning_rate_at(step, self.total_steps, self.spec.optim)
 
-    def training_step(self, micro_batches: list[MicroBatch], batch_idx: int) -> Tensor:
+    def training_step(self, micro_batches: list[Batch], batch_idx: int) -> Tensor:
         """Do one optimizer step, and return its mean loss over all examples (float32 scalar).
 
         Raises:
@@ -67,11 +68,11 @@ class Classifier(pl.LightningModule):
         learning_rate = self.learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        num_examples = sum(len(batch["labels"]) for batch in micro_batches)
+        num_examples = sum(len(batch.positions_B) for batch in micro_batches)
         total = torch.zeros((), device=self.device)
         for batch in micro_batches:
             # each micro-batch counts by its size: the gradient is that of the mean over the whole step
-            loss = self._forward(batch).loss * (len(batch["labels"]) / num_examples)
+            loss = self._loss(batch) * (len(batch.positions_B) / num_examples)
             self.manual_backward(loss)
             total += loss.detach()
         if not torch.isfinite(total):
@@ -89,14 +90,15 @@ class Classifier(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._outputs, self._labels = [], []
 
-    def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        output = self._forward(batch)
-        self._outputs.append(output.logits.float().cpu().numpy())
-        self._labels.append(batch["labels"].cpu().numpy())
+    def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
+        for batch in batches:
+            assert batch.labels_B is not None
+            self._outputs.append(self._logits(batch))
+            self._labels.append(batch.labels_B)
 
     def validation_metrics(self) -> dict[str, float]:
         """Return the metrics of the validation that just ran, as `val/<name>`."""
-        outputs_NC, labels_N = np.concatenate(self._outputs), np.concatenate(self._labels)
+        outputs_NC, labels_N = (torch.cat(parts).cpu().numpy() for parts in (self._outputs, self._labels))
         if self.spec.data.task == "classification":
             metrics = classification_metrics(outputs_NC, labels_N)
         else:
@@ -104,15 +106,17 @@ class Classifier(pl.LightningModule):
         return {f"val/{name}": value for name, value in metrics.items()}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return _map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+        return [micro_batch.to(device) for micro_batch in batch]
 
-    def _forward(self, batch: MicroBatch) -> Any:
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy in nats, or the mean squared error, over the batch (float32 scalar)."""
+        logits_BC = self._logits(batch)
+        assert batch.labels_B is not None
+        if self.spec.data.task == "classification":
+            return functional.cross_entropy(logits_BC, batch.labels_B)
+        return functional.mse_loss(logits_BC[:, 0], batch.labels_B)
+
+    def _logits(self, batch: Batch) -> Tensor:
         # autocast here, not through the Trainer's precision: its plugin refuses to clip under a fused optimizer
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.trainer.precision == "bf16"):
-            return self.model(**batch)
-
-
-def _map_tensors(value: Any, move: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_map_tensors(item, move) for item in value]
-    return {key: move(tensor) for key, tensor in value.items()}
+        with autocast(self.device, self._precision):
+            return logits(self.model, batch).float()

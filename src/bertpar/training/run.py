@@ -16,10 +16,12 @@ from transformers.utils.logging import disable_progress_bar
 from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import fetch_tokenizer, open_split
+from bertpar.dropout import use_fast_dropout
 from bertpar.errors import BertparError, ConfigError, ModelError, NotANumberError, OutOfMemoryError, is_out_of_memory
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.holds import bring_back_held
 from bertpar.jobs import Emit
+from bertpar.layout import layout_for
 from bertpar.model_folder import model_digest
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.spec import RunSpec
@@ -147,6 +149,9 @@ class _Attempt:
         self._continuity.check(self._store, state)
         if state.step > 0 and state.checkpoints[-1].run_id != job.run_id:
             state.continues = state.checkpoints[-1]
+        use_fast_dropout(model)
+        if spec.trainer.compile:
+            model.compile(dynamic=True)
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
         self.started_at = module.step = state.step
         self.work_seconds_before = state.work_seconds
@@ -171,15 +176,14 @@ class _Attempt:
         return state
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
-        task, state = self._job.snapshot.task, recorder.state
-        validation = EvaluationBatches(
-            self._validation_data, self._spec.trainer.eval_batch_size, self._pad_token_id, task
-        )
+        state, trainer = recorder.state, self._spec.trainer
+        layout = layout_for(module.model, trainer.padding, self._pad_token_id, self._spec.data)
+        validation = EvaluationBatches(self._validation_data, trainer.eval_batch_size, layout)
         if recorder.lacks_validation():  # the attempt before left between a step and its validation
             _trainer(recorder, num_legs=1).validate(module, validation, verbose=False)
         remaining = [end for end in self._legs if end > state.step]
         if remaining and not recorder.stopped_early():
-            steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, self._pad_token_id, task)
+            steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, layout)
             _trainer(recorder, num_legs=len(remaining)).fit(module, steps, validation)
 
     @contextmanager
