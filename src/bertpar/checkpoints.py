@@ -10,7 +10,9 @@ from pathlib import Path
 from bertpar.events import CheckpointRef, MetricRow
 from bertpar.store import Bundle, Store
 
+OPTIMIZER_FILE = "optimizer.safetensors"
 ROWS_FILE = "metric_rows.json"
+STATE_FILE = "training_state.json"
 
 
 def checkpoints_folder(run_id: str) -> str:

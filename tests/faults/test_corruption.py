@@ -16,7 +16,8 @@ from bertpar.errors import CorruptError
 from bertpar.models import load_classifier, resolve_model
 from bertpar.paths import HOME_VARIABLE
 from bertpar.store import MANIFEST, Store
-from bertpar.training.state import TrainingState, save_checkpoint
+from bertpar.training.saving import CheckpointCopy
+from bertpar.training.state import TrainingState
 from tests.unit.data_sets import MINILM, TINY, data_spec, reviews, write_csv
 
 PLACES_PER_CASE = 5
@@ -37,9 +38,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Store:
             model = load_classifier(TINY, resolve_model(TINY), 2, ("bad", "good"), "classification", seed)
             optimizer = torch.optim.AdamW(model.parameters(), lr=0.1 * seed)
             state = TrainingState(step=10 * seed, window=[0.5])
-            save_checkpoint(
-                store, checkpoint_key("sweep/0", 1, 10 * seed), state, model, optimizer.state_dict(), {"attempt": 1}
-            )
+            copy = CheckpointCopy().take(state, model, optimizer.state_dict())
+            copy.publish(store, checkpoint_key("sweep/0", 1, 10 * seed), {"attempt": 1})
     for i in (1, 2):
         store.publish(f"runs/sweep/0/evaluation/{i}", lambda folder, i=i: write_evaluation(folder, i), {"run_id": "x"})
     return store

@@ -25,7 +25,8 @@ from bertpar.data.snapshot import make_snapshot
 from bertpar.errors import DiskFullError
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import Store
-from bertpar.training.state import TrainingState, save_checkpoint
+from bertpar.training.saving import CheckpointCopy
+from bertpar.training.state import TrainingState
 from tests.unit.data_sets import TINY, data_spec, reviews, write_csv
 
 disk, elsewhere = map(Path, sys.argv[1:])
@@ -45,9 +46,10 @@ def write_tensor(folder):
         torch.save({"large": torch.zeros(600_000)}, file)
 
 PUBLISH = {
-    "checkpoint": lambda: save_checkpoint(
-        store, checkpoint_key("s/0", 1, 2), TrainingState(step=2), model, optimizer.state_dict(), {"attempt": 1}
-    ).key,
+    "checkpoint": lambda: CheckpointCopy()
+    .take(TrainingState(step=2), model, optimizer.state_dict())
+    .publish(store, checkpoint_key("s/0", 1, 2), {"attempt": 1})
+    .key,
     "snapshot": lambda: make_snapshot(data, TINY, store).key,
     "evaluation": lambda: store.publish("runs/s/0/evaluation/2", lambda folder: write(folder, 300_000)).key,
     "a large tensor": lambda: store.publish("runs/s/0/evaluation/3", write_tensor).key,

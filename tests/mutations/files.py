@@ -131,7 +131,7 @@ FILES = (
     Protection(
         name="a training waits for space in place",
         protects="A full or absent store costs no step: the training goes on when there is room.",
-        file="training/callbacks.py",
+        file="training/committer.py",
         code="            except StoreError as error:\n",
         instead="            except ZeroDivisionError as error:\n",
         tests=tests_of(_OUTAGES, "a_training_waits_for_space_in_place_and_says_so"),
@@ -139,8 +139,8 @@ FILES = (
     Protection(
         name="whoever waits for space still leaves when asked",
         protects="A worker can be stopped while its store is away.",
-        file="training/callbacks.py",
-        code="                if self._stop_asked:\n                    raise",
+        file="training/committer.py",
+        code="                if self._stop_asked():\n                    raise",
         instead="                if False:\n                    raise",
         tests=tests_of(_OUTAGES, "a_training_that_waits_for_space_leaves_when_asked"),
     ),

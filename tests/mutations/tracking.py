@@ -13,9 +13,9 @@ TRACKING = (
     Protection(
         name="rows that MLflow may not have are kept in checkpoints",
         protects="A kill during an outage of MLflow loses no row.",
-        file="training/callbacks.py",
-        code="state.rows = [*self._outbox.undelivered(), *new_rows]",
-        instead="state.rows = new_rows",
+        file="training/committer.py",
+        code="rows=[*self._outbox.undelivered(), *new_rows]",
+        instead="rows=new_rows",
         tests=_AWAY,
     ),
     Protection(
@@ -29,9 +29,9 @@ TRACKING = (
     Protection(
         name="rows are delivered only when a checkpoint holds them",
         protects="MLflow never shows a step that a kill can still undo.",
-        file="training/callbacks.py",
-        code="        state.rows = [*self._outbox.undelivered(), *new_rows]\n",
-        instead="        state.rows = [*self._outbox.undelivered(), *new_rows]\n        self._outbox.post(new_rows)\n",
+        file="training/committer.py",
+        code="        new_rows, state.rows = state.rows, []\n",
+        instead="        new_rows, state.rows = state.rows, []\n        self._outbox.post(new_rows)\n",
         tests=tests_of(_OUTAGES, "rows_are_delivered_only_when_a_checkpoint_holds_them"),
     ),
     Protection(

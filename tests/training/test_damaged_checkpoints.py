@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bertpar.checkpoints import ROWS_FILE, find_checkpoints
+from bertpar.checkpoints import OPTIMIZER_FILE, ROWS_FILE, STATE_FILE, find_checkpoints
 from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import MANIFEST
-from bertpar.training.state import STATE_FILE, WEIGHTS_FILE, is_intact, restore_newest
+from bertpar.training.state import WEIGHTS_FILE, is_intact, restore_newest
 from tests.training.conftest import SPEC as UNVALIDATED
 from tests.training.conftest import Killed, Lab, same_weights, with_trainer
 
@@ -34,6 +34,7 @@ def cut(file: Path) -> None:
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "weights flipped": (WEIGHTS_FILE, flip_a_bit),
     "state cut": (STATE_FILE, cut),
+    "moments flipped": (OPTIMIZER_FILE, flip_a_bit),
     "rows missing": (ROWS_FILE, Path.unlink),
     "manifest torn": (MANIFEST, cut),
     "manifest missing": (MANIFEST, Path.unlink),

@@ -14,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 
 from bertpar import tracking
-from bertpar.checkpoints import write_rows
+from bertpar.checkpoints import STATE_FILE, write_rows
 from bertpar.codec import publish_spec
 from bertpar.data.snapshot import make_snapshot, open_split
 from bertpar.errors import CheckpointDamagedError, CorruptError, DataError, TrackingError
@@ -183,7 +183,7 @@ def test_mlflow_gets_test_metrics_artifacts_and_a_model_that_transformers_loads(
     assert {"report.json", "predictions.jsonl", "confusion_matrix.png"} == single.artifacts(run_id, "evaluation")
     names = single.artifacts(run_id, "model")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
-    assert not {"training_state.pt", "metric_rows.json", "manifest.json"} & names
+    assert not {"optimizer.safetensors", "training_state.json", "metric_rows.json", "manifest.json"} & names
     folder = single.mlflow.download_artifacts(run_id, "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -398,7 +398,7 @@ def _make_checkpoint(store: Store, spec: RunSpec, snapshot: SnapshotRef, name: s
 
     def fill(target: Path) -> None:
         model.save_pretrained(target)
-        torch.save({"step": 10}, target / "training_state.pt")
+        (target / STATE_FILE).write_text("{}")
         write_rows(target, [])
 
     bundle = store.publish(f"runs/{name}/checkpoints/attempt-1/step-00000010", fill)

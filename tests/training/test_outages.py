@@ -18,7 +18,7 @@ from bertpar.events import CheckpointSaved, MetricRow, Progress
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
 from bertpar.store.local import IsNeeded, never
-from bertpar.training import callbacks
+from bertpar.training import callbacks, committer
 from bertpar.training.outbox import Outbox
 from bertpar.training.state import WEIGHTS_FILE
 from tests.e2e.conftest import until
@@ -60,7 +60,7 @@ class FullDisk(Store):
 
 @pytest.fixture
 def full(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
-    monkeypatch.setattr(callbacks, "_STORAGE_RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(committer, "_STORAGE_RETRY_SECONDS", (0.01,))
     return replace(lab, store=FullDisk(lab.store.root, tmp_path), events=[])
 
 

@@ -9,8 +9,8 @@ Layout: `specs/<digest>`, `tokenizers/<digest>`, `snapshots/<key>`,
 below `damaged/`, under their old keys, what was set aside to be looked at.
 """
 
-from bertpar.store.bundle import MANIFEST, POINTS, Bundle, sha256_of
+from bertpar.store.bundle import MANIFEST, POINTS, Bundle, FileDigest, sha256_of, write_hashed
 from bertpar.store.local import Debris
 from bertpar.store.store import Store
 
-__all__ = ["MANIFEST", "POINTS", "Bundle", "Debris", "Store", "sha256_of"]
+__all__ = ["MANIFEST", "POINTS", "Bundle", "Debris", "FileDigest", "Store", "sha256_of", "write_hashed"]

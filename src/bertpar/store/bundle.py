@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,18 @@ _STAGES = ("before_write", "written", "fsynced", "renamed", "committed")
 """Of a publication: nothing is there, files are written, files and manifest are on the disk, the bundle has its name,
 its name is on the disk."""
 
+_PIECE_BYTES = 2**18
+
 POINTS = tuple(f"{kind}.{stage}" for kind in KINDS for stage in _STAGES)
 """The fault points that publishing reaches (see faults.py)."""
 
+_PIECE_BYTES = 2**18
+
 _KIND_BY_FOLDER = {"predictions": "prediction", "snapshots": "snapshot", "specs": "spec", "tokenizers": "tokenizer"}
+
+
+FileDigest = tuple[int, str]
+"""A file's size in bytes and sha256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +40,8 @@ class Bundle:
     """A committed bundle as its manifest describes it."""
 
     key: str
-    files: dict[str, tuple[int, str]]
-    """Size in bytes and sha256 by relative file name."""
+    files: dict[str, FileDigest]
+    """By relative file name."""
     meta: dict[str, Any]
 
     @property
@@ -71,15 +81,41 @@ def kind_of(key: str) -> str:
     return "bundle"
 
 
-def seal(folder: Path) -> dict[str, tuple[int, str]]:
-    """Have the disk hold every file below `folder`, and return sizes and digests."""
-    files: dict[str, tuple[int, str]] = {}
+def seal(folder: Path, known: Mapping[str, FileDigest]) -> dict[str, FileDigest]:
+    """Have the disk hold every file below `folder`, and return sizes and digests; those `known` are not read again.
+
+    Raises:
+        OSError: a file has not the size that is known of it.
+    """
+    files: dict[str, FileDigest] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             path.chmod(0o644)  # some libraries write for their user alone, and a store is shared
-            files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256_of(path))
+            name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+            files[name] = known.get(name) or (size, sha256_of(path))
+            if files[name][0] != size:
+                raise OSError(f"{name} has {size} bytes instead of {files[name][0]}")
         durable.sync(path)
     return files
+
+
+def write_hashed(path: Path, *parts: bytes | memoryview) -> FileDigest:
+    """Write a file of these parts, and return what `seal` need not read again: the digest is that of the memory."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
+            for start in range(0, len(part), _PIECE_BYTES):  # hashed while it is in the processor's cache
+                piece = memoryview(part)[start : start + _PIECE_BYTES]
+                digest.update(piece)
+                size += _write_whole(file, piece)
+    return size, digest.hexdigest()
+
+
+def _write_whole(file: RawIOBase, piece: memoryview) -> int:
+    written = 0
+    while written < len(piece):  # the system may take less at once, in particular the last that fits on a disk
+        written += file.write(piece[written:]) or 0
+    return written
 
 
 def find_damage(folder: Path, bundle: Bundle) -> str | None:

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from typing import Any
 from bertpar.errors import BertparError, CorruptError, DiskFullError, StoreError
 from bertpar.faults import reach
 from bertpar.store import durable
-from bertpar.store.bundle import MANIFEST, Bundle, kind_of, seal
+from bertpar.store.bundle import MANIFEST, Bundle, FileDigest, kind_of, seal
 from bertpar.store.local import DAMAGED, LOCKS, TEMPORARY, Debris, IsNeeded, LocalPlace, never, unfinished
 from bertpar.store.remote import RemotePlace
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
+
+Fill = Callable[[Path], Mapping[str, FileDigest] | None]
+"""Writes files into a folder; returns those whose digests it knows, from `write_hashed`."""
 
 Note = Callable[[str], None]
 """Told what a user should know."""
@@ -73,7 +76,7 @@ class Store:
         """Return the committed bundle at `key` if every file is as committed; else None, as `fetch_intact`."""
         return self.find(key) if self.fetch_intact(key, note) is not None else None
 
-    def publish(self, key: str, fill: Callable[[Path], None], meta: dict[str, Any] | None = None) -> Bundle:
+    def publish(self, key: str, fill: Fill, meta: dict[str, Any] | None = None) -> Bundle:
         """Let `fill` write files into an empty local folder, then make them the bundle `key`, atomically.
 
         An intact bundle that is committed under `key` stays as it is, and is returned: bundles are immutable. Whatever
@@ -86,9 +89,9 @@ class Store:
                 durable.make_folder(folder.parent)
                 folder.mkdir()
                 reach(f"{kind}.before_write")
-                fill(folder)
+                known = fill(folder)
                 reach(f"{kind}.written")
-                bundle = Bundle(key=key, files=seal(folder), meta=meta or {})
+                bundle = Bundle(key=key, files=seal(folder, known or {}), meta=meta or {})
                 durable.write(folder / MANIFEST, bundle.manifest())
                 reach(f"{kind}.fsynced")
                 if (there := self.find_intact(key)) is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bertpar.checkpoints import ROWS_FILE
+from bertpar.checkpoints import OPTIMIZER_FILE, ROWS_FILE, STATE_FILE
 from bertpar.events import EvaluationRecord, MetricRow, SnapshotRef
 from bertpar.store import Store
 from bertpar.tracking.rows import log_artifacts, log_missing_rows
 
-_NOT_OF_THE_MODEL = (ROWS_FILE, "training_state.pt")
+_NOT_OF_THE_MODEL = (OPTIMIZER_FILE, ROWS_FILE, STATE_FILE)
 
 
 def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: SnapshotRef, store: Store) -> None:

@@ -169,10 +169,11 @@ class _Attempt:
             self._notes,
             self._emit,
         )
-        recorder.catch_up()
-        with self._explaining_failures(module):
-            self._fit(module, recorder)
-        recorder.finish()
+        with closing(recorder):
+            recorder.catch_up()
+            with self._explaining_failures(module):
+                self._fit(module, recorder)
+            recorder.finish()
         return state
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint of training: a Hugging Face folder plus what is needed to go on, bit for bit.
+"""What a run remembers, and how it goes on from a checkpoint: a Hugging Face folder plus what that takes, bit for bit.
 
 Everything random or scheduled is a function of the step (plan.py), so that a checkpoint holds just the weights, the
 optimizer's moments, the step, and what has been measured and not yet delivered.
@@ -6,23 +6,23 @@ optimizer's moments, the step, and what has been measured and not yet delivered.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from bertpar.checkpoints import read_rows, reference_to, write_rows
+from bertpar.checkpoints import OPTIMIZER_FILE, STATE_FILE, read_rows
 from bertpar.errors import ModelError
 from bertpar.events import CheckpointRef, MetricRow
 from bertpar.spec import CheckpointSpec, StartSpec
 from bertpar.store import Store
 from bertpar.training.selection import Validation, best_validation
 
-STATE_FILE = "training_state.pt"
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -46,36 +46,6 @@ class TrainingState:
     """The equal run's checkpoint that the run went on from."""
 
 
-def save_checkpoint(
-    store: Store,
-    key: str,
-    state: TrainingState,
-    model: PreTrainedModel,
-    optimizer: dict[str, Any],
-    meta: Mapping[str, Any],
-) -> CheckpointRef:
-    """Make the present state durable, with the optimizer's, and return the reference to resume it by."""
-    metrics = state.validations[-1].metrics if state.validations and state.validations[-1].step == state.step else {}
-
-    def fill(folder: Path) -> None:
-        model.save_pretrained(folder)
-        write_rows(folder, state.rows)
-        with (folder / STATE_FILE).open("wb") as file:  # torch's own file tells nothing of a full disk
-            torch.save({"optimizer": optimizer, "state": _as_plain(state)}, file)
-
-    return reference_to(store.publish(key, fill, _meta_of(state, metrics) | dict(meta)))
-
-
-def _meta_of(state: TrainingState, metrics: dict[str, float]) -> dict[str, Any]:
-    """Return what the manifest says of the state, for those who read no torch file."""
-    return {
-        "step": state.step,
-        "metrics": metrics,
-        "exact": not state.inexact,
-        "work_seconds": state.work_seconds,
-    }
-
-
 def restore_newest(
     store: Store,
     candidates: Sequence[CheckpointRef],
@@ -93,7 +63,7 @@ def restore_newest(
         folder = _fetch_intact(store, candidate, note)
         if folder is None:
             continue
-        saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state = _from_plain(saved["state"], read_rows(folder))
         assert state.step == candidate.step
         best = _best_checkpoint([*state.checkpoints, candidate], state.validations, spec)
@@ -102,7 +72,8 @@ def restore_newest(
             continue
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         state.checkpoints = [*(c for c in state.checkpoints if _exists(store, c)), candidate]
-        return state, saved["optimizer"]
+        moments = _states_of(load_file(folder / OPTIMIZER_FILE))
+        return state, {"state": moments, "param_groups": saved["param_groups"]}
     return TrainingState(), None
 
 
@@ -151,10 +122,18 @@ def _best_checkpoint(
     return next(c for c in reversed(checkpoints) if c.step == step)
 
 
-def _as_plain(state: TrainingState) -> dict[str, Any]:
-    plain = asdict(state)
-    del plain["rows"]  # in a file of their own
-    return plain
+def named_tensors(states: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return an optimizer's tensors under names for a file: `INDEX.NAME`, of the parameter with that index."""
+    return {f"{index}.{name}": tensor for index, state in states.items() for name, tensor in state.items()}
+
+
+def _states_of(named: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return what `named_tensors` was given."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for full_name, tensor in named.items():
+        index, _, name = full_name.partition(".")
+        states.setdefault(int(index), {})[name] = tensor
+    return states
 
 
 def _from_plain(plain: dict[str, Any], rows: list[MetricRow]) -> TrainingState:

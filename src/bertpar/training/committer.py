@@ -1,0 +1,155 @@
+"""Makes states durable beside the training: it stops for a copy in memory, and never for the store.
+
+One checkpoint at a time. The next one waits for the one before, and the training with it: its copy needs the room, and
+more than two checkpoints' worth of steps should never hang on a store that does not answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from transformers import PreTrainedModel
+
+from bertpar.checkpoints import checkpoint_key
+from bertpar.errors import PreemptedError, StoreError
+from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, TrainJob
+from bertpar.holds import is_held
+from bertpar.jobs import Emit
+from bertpar.spec import CheckpointSpec
+from bertpar.store import Store
+from bertpar.training.fence import Fence
+from bertpar.training.outbox import Outbox
+from bertpar.training.saving import CheckpointCopy
+from bertpar.training.selection import checkpoints_to_prune
+from bertpar.training.state import TrainingState
+
+T = TypeVar("T")
+
+_STORAGE_RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+_SECONDS_UNTIL_SAID = 1.0
+
+
+class Committer:
+    """Commits copies of an attempt's state in a thread of its own. What fails there is raised at the next call.
+
+    `tell_trouble` gets a sentence while something is waited for, and None when it is over; `stop_asked` says whether
+    the training is to leave.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        spec: CheckpointSpec,
+        store: Store,
+        fence: Fence,
+        outbox: Outbox,
+        meta: Mapping[str, Any],
+        emit: Emit,
+        tell_trouble: Callable[[str | None], None],
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self._job = job
+        self._spec = spec
+        self._store = store
+        self._fence = fence
+        self._outbox = outbox
+        self._meta = meta
+        """What every checkpoint says of who made it and how."""
+        self._emit = emit
+        self._tell_trouble = tell_trouble
+        self._trouble: str | None = None
+        self._stop_asked = stop_asked
+        self._copy = CheckpointCopy()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
+        self._pending: Future[None] | None = None
+
+    def begin(self, state: TrainingState, model: PreTrainedModel, optimizer: Mapping[str, Any]) -> None:
+        """Copy the state, and begin to make it durable; its rows are handed over. Waits for the checkpoint before."""
+        self.wait()
+        new_rows, state.rows = state.rows, []
+        self._copy.take(replace(state, rows=[*self._outbox.undelivered(), *new_rows]), model, optimizer)
+        self._pending = self._thread.submit(self._commit, state, state.step, new_rows)
+
+    def check(self) -> None:
+        """Raise what has failed; return at once where all is well or under way."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when nothing is under way.
+
+        Raises:
+            PreemptedError: asked to stop while the store is away.
+            SupersededError: a newer attempt has begun; nothing more is written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        if not wait([pending], _SECONDS_UNTIL_SAID).done and self._trouble is None:
+            self._tell("storage: the checkpoint before is still being written")
+        pending.result()
+        self._tell(None)
+
+    def close(self) -> None:
+        """Wait for what is under way, whatever becomes of it: who leaves on a failure leaves no half of it behind."""
+        self._thread.shutdown()
+
+    def say_saved(self, saved: CheckpointRef, pruned: Sequence[CheckpointRef] = ()) -> None:
+        """Signal a durable checkpoint, and those that it replaces."""
+        keys = tuple(checkpoint.key for checkpoint in pruned)
+        self._emit("checkpoint", CheckpointSaved(checkpoint=saved, attempt=self._job.attempt, pruned=keys))
+
+    def _tell(self, trouble: str | None) -> None:
+        """Tell of the trouble, or that there is none any more."""
+        if trouble is not None or self._trouble is not None:
+            self._trouble = trouble
+            self._tell_trouble(trouble)
+
+    def _commit(self, state: TrainingState, step: int, new_rows: Sequence[MetricRow]) -> None:
+        """Make the copy durable, say so, and only then delete what it replaces and deliver its metric rows."""
+        key = checkpoint_key(self._job.run_id, self._job.attempt, step)
+        patiently = partial(self._wait_for_storage, step)
+
+        def save() -> CheckpointRef:
+            self._fence.check()
+            return self._copy.publish(self._store, key, self._meta)
+
+        saved = patiently(save)
+        patiently(self._fence.check)
+        pruned = patiently(lambda: self._to_prune([*state.checkpoints, saved]))
+        self.say_saved(saved, pruned)
+        state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
+        for checkpoint in (c for c in pruned if c.run_id == self._job.run_id):  # an equal run's are its own to keep
+            needed = partial(is_held, self._store, checkpoint.key)  # somebody may have asked for it this very moment
+            patiently(partial(self._store.remove, checkpoint.key, needed))
+        self._outbox.post(new_rows)
+
+    def _to_prune(self, checkpoints: Sequence[CheckpointRef]) -> list[CheckpointRef]:
+        """Return those that neither the run nor anybody else needs."""
+        pruned = checkpoints_to_prune(checkpoints, self._spec)
+        return [checkpoint for checkpoint in pruned if not is_held(self._store, checkpoint.key)]
+
+    def _wait_for_storage(self, step: int, work: Callable[[], T]) -> T:
+        """Return what `work` returns, once the store lets it: nothing is lost meanwhile, and everybody sees why.
+
+        Raises:
+            PreemptedError: asked to stop meanwhile.
+        """
+        num_failures = 0
+        while True:
+            try:
+                done = work()
+            except StoreError as error:
+                if self._stop_asked():
+                    raise PreemptedError(f"asked to stop while step {step} waits for the store: {error}") from error
+                self._tell(f"storage: {error}")
+                time.sleep(_STORAGE_RETRY_SECONDS[min(num_failures, len(_STORAGE_RETRY_SECONDS) - 1)])
+                num_failures += 1
+            else:
+                self._tell(None)
+                return done

@@ -1,0 +1,117 @@
+"""Training stops for a copy of its state, and not for the store; what is made of the copy is what was copied."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, load_file
+
+from bertpar.checkpoints import OPTIMIZER_FILE
+from bertpar.events import CheckpointSaved, Progress
+from bertpar.models import load_classifier, resolve_model
+from bertpar.store import Store, sha256_of, write_hashed
+from bertpar.training import callbacks, committer
+from bertpar.training.saving import CheckpointCopy
+from bertpar.training.state import WEIGHTS_FILE, TrainingState
+from bertpar.training.tensor_file import TensorFile
+from tests.training.conftest import SPEC, TINY, Lab, same_weights
+
+_LONGEST_SECONDS = 60.0
+
+
+class GatedStore(Store):
+    """Publishes the checkpoint of step 2 only when `gate` is open."""
+
+    def __init__(self, root: str, cache: Path) -> None:
+        super().__init__(root, cache)
+        self.gate = threading.Event()
+        self.was_opened_in_time = False
+
+    def publish(self, key: str, *arguments: Any) -> Any:
+        if key.endswith("step-00000002"):
+            self.was_opened_in_time = self.gate.wait(_LONGEST_SECONDS)
+        return super().publish(key, *arguments)
+
+
+@pytest.fixture
+def gated(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+    monkeypatch.setattr(callbacks, "_PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(committer, "_SECONDS_UNTIL_SAID", 0.01)
+    return replace(lab, store=GatedStore(lab.store.root, tmp_path), events=[])
+
+
+def test_steps_are_done_while_a_checkpoint_is_written_and_it_holds_the_step_that_it_was_taken_at(gated: Lab) -> None:
+    store = gated.store
+    assert isinstance(store, GatedStore)
+    weights: list[dict[str, torch.Tensor]] = []
+
+    def open_at_step_3(kind: str, value: Any) -> None:
+        if isinstance(value, Progress) and value.step == 3:
+            store.gate.set()
+        if isinstance(value, CheckpointSaved) and value.checkpoint.step == 2:
+            weights.append(gated.weights(value.checkpoint))
+
+    gated.train(SPEC, "gated", also=open_at_step_3)
+    assert store.was_opened_in_time
+    gated.train(SPEC, "ungated", also=open_at_step_3)  # the gate is open
+    assert same_weights(*weights)
+
+
+def test_the_next_checkpoint_waits_for_the_one_before_and_says_why(gated: Lab) -> None:
+    store = gated.store
+    assert isinstance(store, GatedStore)
+    steps: list[int] = []
+
+    def open_when_told(kind: str, value: Any) -> None:
+        if isinstance(value, Progress):
+            steps.append(value.step)
+            if value.waiting == "storage: the checkpoint before is still being written":
+                store.gate.set()
+
+    gated.train(SPEC, "waiting", also=open_when_told)
+    assert store.was_opened_in_time
+    said = [v.waiting for _, v in gated.events if isinstance(v, Progress)]
+    told = next(i for i, waiting in enumerate(said) if waiting)
+    assert max(steps[: told + 1]) == 4  # where the next one was due
+    assert said[-1] is None
+
+
+def test_a_checkpoint_holds_the_model_and_the_moments_to_the_bit(lab: Lab, tmp_path: Path) -> None:
+    model = load_classifier(TINY, resolve_model(TINY), 2, ("a", "b"), "classification", seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    model.save_pretrained(tmp_path)
+    copy = CheckpointCopy().take(TrainingState(step=1), model, optimizer.state_dict())
+    moments = {f"{i}.{k}": v.clone() for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
+    optimizer.step()  # what comes later does not reach the copy
+    folder = lab.store.fetch(copy.publish(lab.store, "runs/bits/checkpoints/attempt-1/1", {"attempt": 1}).key)
+    assert same_weights(load_file(folder / WEIGHTS_FILE), load_file(tmp_path / WEIGHTS_FILE))
+    assert same_weights(load_file(folder / OPTIMIZER_FILE), moments)
+    assert (folder / "config.json").read_text() == (tmp_path / "config.json").read_text()
+
+
+def test_room_is_used_again_and_made_anew_for_other_tensors() -> None:
+    file = TensorFile()
+    one = {"half": torch.ones(3, dtype=torch.bfloat16), "scalar": torch.tensor(2.0), "flags": torch.tensor([True])}
+    two = {name: tensor.clone() for name, tensor in one.items()} | {"scalar": torch.tensor(7.0)}
+    file.keep(one)
+    place = file.content()[1]
+    file.keep(two)
+    assert bytes(place) == bytes(file.content()[1])  # the same memory
+    assert same_weights(load(b"".join(file.content())), two)
+    file.keep({"other": torch.arange(4)})
+    assert same_weights(load(b"".join(file.content())), {"other": torch.arange(4)})
+
+
+def test_what_was_hashed_while_it_was_written_is_what_the_file_holds(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 3000
+    digest = write_hashed(tmp_path / "file", b"head", memoryview(content))
+    assert (tmp_path / "file").read_bytes() == b"head" + content
+    assert digest == (len(content) + 4, sha256_of(tmp_path / "file"))
