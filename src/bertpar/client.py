@@ -137,8 +137,9 @@ async def connect_to_address(address: str, namespace: str, profile: ClientConfig
     """
     import temporalio.client
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-    from temporalio.contrib.pydantic import pydantic_data_converter
     from temporalio.service import RPCError, RPCStatusCode
+
+    from bertpar.payloads import DATA_CONVERTER
 
     if not re.fullmatch(r"[^\s/]+:\d+", address):
         raise ConfigError(f"temporal.address={address} must be host:port, for example 10.0.0.5:7233")
@@ -146,7 +147,7 @@ async def connect_to_address(address: str, namespace: str, profile: ClientConfig
     options |= {"target_host": address, "namespace": namespace}
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            client = await temporalio.client.Client.connect(**options, data_converter=pydantic_data_converter)
+            client = await temporalio.client.Client.connect(**options, data_converter=DATA_CONVERTER)
             await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:

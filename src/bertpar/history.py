@@ -11,9 +11,9 @@ from temporalio.api.failure.v1 import Failure as FailureMessage
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bertpar.events import Failure
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.workflows.failures import describe_failure
 
 T = TypeVar("T")
@@ -53,13 +53,13 @@ def utc(timestamp: Any) -> datetime:
 
 def decoded(payload: Payload, cls: type[T]) -> T:
     """Return what a payload holds, checked against its type."""
-    value: T = pydantic_data_converter.payload_converter.from_payload(payload, cls)
+    value: T = DATA_CONVERTER.payload_converter.from_payload(payload, cls)
     return value
 
 
 def decoded_error(failure: FailureMessage) -> BaseException:
     """Return a failure as the exception that a workflow sees."""
-    return pydantic_data_converter.failure_converter.from_failure(failure, pydantic_data_converter.payload_converter)
+    return DATA_CONVERTER.failure_converter.from_failure(failure, DATA_CONVERTER.payload_converter)
 
 
 def described_in(holder: Any, field: str) -> Failure | None:

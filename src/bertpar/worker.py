@@ -15,32 +15,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from temporalio.client import Client
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from bertpar.client import DEFAULT_EVAL_QUEUE, DEFAULT_TRAINING_QUEUE
 from bertpar.errors import ConnectionFailedError
 from bertpar.machine import default_training_slots, machine_capacity, usable_cpus
 from bertpar.slots import Slots, tuner
 from bertpar.states import tracking_queue
+from bertpar.workflow_cache import ForgetfulRunner, forget
 
 WorkerKind = Literal["training", "eval"]
 DEFAULT_QUEUES: dict[WorkerKind, str] = {"training": DEFAULT_TRAINING_QUEUE, "eval": DEFAULT_EVAL_QUEUE}
 DEFAULT_GRACE = timedelta(seconds=20)
 
-# Shared with the workflows' sandbox instead of being imported anew for each of them: all of it deterministic.
-_PASSED_THROUGH = (
-    "bertpar.claims",
-    "bertpar.errors",
-    "bertpar.events",
-    "bertpar.states",
-    "bertpar.spec",
-    "pydantic",
-    "pydantic_core",
-    "annotated_types",
-)
 # Temporal's default, 0.8 of the heartbeat timeout, would show progress only every few seconds.
 _HEARTBEAT_INTERVAL = timedelta(seconds=1)
+_NUM_KEPT_WORKFLOWS = 500
+"""Between their tasks: more than a sweep has in flight, so that none need be replayed."""
+_LONGEST_WAIT_FOR_A_LOST_WORKER = timedelta(seconds=5)
+"""So long a workflow task waits for the worker that keeps its workflow, before any other takes it and replays it."""
 _MAX_RECONNECT_SECONDS = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
 _SECONDS_BETWEEN_TRIES_TO_SAY_READY = 1.0
@@ -76,11 +69,6 @@ async def connect_patiently(connect: Callable[[], Any]) -> Client:
             return client
 
 
-def sandbox() -> SandboxedWorkflowRunner:
-    """Return the sandbox in which all workflows run: it refuses what would make a replay differ."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH))
-
-
 def make_worker(
     kind: WorkerKind,
     client: Client,
@@ -91,38 +79,45 @@ def make_worker(
     grace: timedelta = DEFAULT_GRACE,
     workflows: Sequence[type] | None = None,
     activities: Sequence[Callable[..., Any]] | None = None,
+    **options: Any,
 ) -> Worker:
     """Return a worker: `eval` runs all workflows and the evaluation activities, `training` training alone.
 
     `num_slots` activities run at once; for activities that take what they want of `slots`, as many as those let.
-    `workflows` and `activities` replace those of the kind.
+    `workflows` and `activities` replace those of the kind, `options` those of Temporal's Worker: tests have every task
+    replayed in Temporal's sandbox, which would double what workflows cost.
     """
     if workflows is None:
         workflows = _own_workflows(kind)
     if activities is None:
         activities = _own_activities(kind)
-    return Worker(
+    own = _options_for_workflows(lambda run_id: forget(worker, run_id)) if workflows else {"max_cached_workflows": 0}
+    worker = Worker(
         client,
         task_queue=queue,
         workflows=workflows,
         activities=activities,
         activity_executor=ThreadPoolExecutor(num_slots, thread_name_prefix=f"{kind}-activity"),
-        workflow_runner=sandbox(),
         identity=f"{platform.node()}/{kind}/{os.getpid()}",
-        # No workflow is kept between its tasks. A query that waited for a killed worker reaches the next one with
-        # events newer than itself; a kept workflow would react to them apart from later ones, which no replay
-        # repeats (tests/workflows/test_lost_worker.py). Nor does any task then wait ten seconds for the killed one.
-        max_cached_workflows=0,
-        # One workflow task at a time: of two for one workflow that keeps nothing, the SDK drops the second while it
-        # evicts the first. A query then waits for half a minute, a task for ten seconds
-        # (tests/workflows/test_many_questions.py). Replays hold Python's lock anyway.
-        max_concurrent_workflow_tasks=1 if slots is None else None,
         max_concurrent_activities=num_slots if slots is None else None,
         tuner=None if slots is None else tuner(slots),
         max_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=_HEARTBEAT_INTERVAL,
         graceful_shutdown_timeout=grace,
+        **(own | options),
     )
+    return worker
+
+
+def _options_for_workflows(forget: Callable[[str], None]) -> dict[str, Any]:
+    return {
+        "workflow_runner": ForgetfulRunner(UnsandboxedWorkflowRunner(), forget),
+        "max_cached_workflows": _NUM_KEPT_WORKFLOWS,
+        # The fewest that the SDK takes where it keeps workflows. Of three tasks for a workflow that is being forgotten
+        # it drops one: a query then waits for half a minute (tests/workflows/test_many_questions.py).
+        "max_concurrent_workflow_tasks": 2,
+        "sticky_queue_schedule_to_start_timeout": _LONGEST_WAIT_FOR_A_LOST_WORKER,
+    }
 
 
 async def run_worker(

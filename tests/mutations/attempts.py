@@ -162,11 +162,11 @@ ATTEMPTS = (
         tests=tests_of(_OUTAGES, "a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resumed"),
     ),
     Protection(
-        name="no workflow is kept between its tasks",
+        name="a workflow that has answered is forgotten",
         protects="A query that waited for a killed worker cannot make a sweep's history unrepeatable.",
-        file="worker.py",
-        code="max_cached_workflows=0",
-        instead="max_cached_workflows=500 if workflows else 0",
+        file="workflow_cache.py",
+        code="                self._forget(act.run_id)",
+        instead="                pass",
         tests=("workflows/test_lost_worker.py",),
     ),
     # --- the fence ----------------------------------------------------------------------------------------

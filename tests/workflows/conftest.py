@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bertpar.activities._slot import slot_for_training
@@ -39,11 +38,13 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.slots import Slots
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary, tracking_queue
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
+from tests.workflows.strict import sandbox
 
 SNAPSHOT = SnapshotRef(
     key="snapshots/a",
@@ -54,12 +55,19 @@ SNAPSHOT = SnapshotRef(
     tokenizer_key="tokenizers/t",
 )
 
+REPLAYING = {
+    "workflow_runner": sandbox(),
+    "max_cached_workflows": 0,
+    "max_concurrent_workflow_tasks": 1,  # of two for one workflow that is not kept, the SDK drops one
+}
+"""Options of a worker that keeps no workflow between its tasks, in the sandbox."""
+
 
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[WorkflowEnvironment]:
     binary = Path(sys.executable).parent / "temporal"
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(binary), data_converter=pydantic_data_converter
+        dev_server_existing_path=str(binary), data_converter=DATA_CONVERTER
     ) as environment:
         yield environment
 
@@ -235,13 +243,16 @@ async def running_sweep(
     script: Script,
     *,
     workflows_elsewhere: bool = False,
+    kept: bool = False,
     num_slots: int = 8,
     training_slots: Slots | None = None,
     **options: object,
 ) -> AsyncIterator[Sweep]:
-    """Yield a sweep with workers for it; workflows run in another process, or here, where every task replays.
+    """Yield a sweep with workers for it.
 
-    With `training_slots` each training takes what it wants of those, as the real one does.
+    Workflows run in another process, or here, in the sandbox: there every task replays, unless workflows are to be kept
+    as bertpar's workers keep them. With `training_slots` each training takes what it wants of those, as the real one
+    does.
     """
     name = uuid.uuid4().hex[:8]
     sweep_options = SweepOptions(
@@ -264,9 +275,10 @@ async def running_sweep(
     tracking = [activities.pop(name) for name in ("open_run", "close_run", "make_report")]
     queue = sweep_options.eval_queue
     workflows = [] if workflows_elsewhere else WORKFLOWS
+    replaying = {} if kept else REPLAYING
     make = partial(make_worker, num_slots=num_slots, grace=timedelta(0))
     async with (
-        make("eval", client, queue=queue, workflows=workflows, activities=list(activities.values())),
+        make("eval", client, queue=queue, workflows=workflows, activities=list(activities.values()), **replaying),
         make("eval", client, queue=tracking_queue(queue), workflows=[], activities=tracking),
         make(
             "training",

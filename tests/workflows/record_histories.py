@@ -11,7 +11,6 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -25,6 +24,7 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.states import Command, InferenceInput, RunBatch
 from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
 from tests.workflows.conftest import (
@@ -45,7 +45,7 @@ HISTORIES = Path(__file__).parents[1] / "histories"
 async def main() -> None:
     binary = Path(sys.executable).parent / "temporal"
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(binary), data_converter=pydantic_data_converter
+        dev_server_existing_path=str(binary), data_converter=DATA_CONVERTER
     ) as server:
         await _record_mixed(server.client)
         await _record_cancelled(server.client)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from bertpar.payloads import DATA_CONVERTER
 from tests.workflows.conftest import Script, running_sweep
 
 NUM_RUNS = 8
@@ -20,7 +20,7 @@ async def test_a_long_sweep_continues_as_new_and_trains_each_run_once() -> None:
         await WorkflowEnvironment.start_local(
             dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
             dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"],
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
         ) as server,
         running_sweep(server.client, script, max_parallel=2) as sweep,
     ):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.states import TrainingInput, TrainingOutput
-from bertpar.worker import sandbox
 from bertpar.workflows import WORKFLOWS
 from tests.workflows.record_histories import HISTORIES
+from tests.workflows.strict import sandbox
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 
@@ -27,7 +27,7 @@ def history(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda p: p.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=sandbox())
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER, workflow_runner=sandbox())
     await replayer.replay_workflow(history(path))
 
 
@@ -59,6 +59,6 @@ class Incompatible:
 
 
 async def test_an_incompatible_workflow_is_noticed() -> None:
-    replayer = Replayer(workflows=[Incompatible], data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=[Incompatible], data_converter=DATA_CONVERTER)
     with pytest.raises(workflow.NondeterminismError):
         await replayer.replay_workflow(history(HISTORIES / "training-resumed.json"))

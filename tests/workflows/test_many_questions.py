@@ -14,7 +14,7 @@ SECONDS_UNTIL_LOST = 15.0
 
 
 async def test_every_one_of_many_questions_at_once_is_answered(client: Client) -> None:
-    async with running_sweep(client, Script()) as sweep:
+    async with running_sweep(client, Script(), kept=True) as sweep:
         await sweep.run(sweep.ref(0))
         handle = client.get_workflow_handle(sweep.sweep_id)
         for num_questions in (4, 8, 16):

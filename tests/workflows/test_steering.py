@@ -18,7 +18,6 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
@@ -27,6 +26,7 @@ from bertpar.claims import Claimed, ClaimJob
 from bertpar.errors import NotFoundError, RefusedError
 from bertpar.events import AttemptStarted, CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
 from bertpar.observe import observe
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.states import Command, RunBatch, RunState, Steered, SweepStatus
 from bertpar.why import explain_state
 from bertpar.workflows import CoordinatorWorkflow
@@ -228,7 +228,7 @@ async def test_a_paused_sweep_outlives_its_history_and_keeps_its_attempts() -> N
         await WorkflowEnvironment.start_local(
             dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
             dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"],
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
         ) as server,
         live(server.client, 2, max_parallel=1) as sweep,
     ):

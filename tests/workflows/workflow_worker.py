@@ -6,14 +6,14 @@ import asyncio
 import sys
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
+from bertpar.payloads import DATA_CONVERTER
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS
 
 
 async def main(address: str, queue: str) -> None:
-    client = await Client.connect(address, data_converter=pydantic_data_converter)
+    client = await Client.connect(address, data_converter=DATA_CONVERTER)
     async with make_worker("eval", client, queue=queue, num_slots=1, workflows=WORKFLOWS, activities=[]):
         print("ready", flush=True)
         await asyncio.Event().wait()

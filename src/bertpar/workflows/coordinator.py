@@ -13,12 +13,14 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.events import ATTEMPT_ENDED, ATTEMPT_STARTED, AttemptEnded, AttemptStarted, Failure, SnapshotRef
-    from bertpar.ledger import entry, is_used_up, out_of_budget, used_up_at
+    from bertpar.ledger import entry
     from bertpar.states import Command, RunBatch, RunRef, Steered, SweepState, SweepStatus, SweepSummary
-    from bertpar.workflows.failures import cancel_requested, last_frame
+    from bertpar.workflows.budget import Budget
+    from bertpar.workflows.failures import cancel_requested, last_frame, refuse_for
     from bertpar.workflows.in_flight import RunsInFlight
+    from bertpar.workflows.length import HistoryLength
     from bertpar.workflows.parent_run import ParentRun
-    from bertpar.workflows.planning import all_done, common_failure, next_starts, sweep_outcome
+    from bertpar.workflows.planning import all_done, common_failure, leaderboard, next_starts, sweep_outcome
     from bertpar.workflows.snapshots import Snapshots
     from bertpar.workflows.steering import (
         effect,
@@ -52,6 +54,9 @@ class CoordinatorWorkflow:
         self._runs = RunsInFlight(state.sweep_id, state.options, self._table, self._snapshots, self._fail)
         self._over: Literal["is being cancelled", "is ending: all its runs are done", "is ending"] | None = None
         """Why it takes no more commands."""
+        self._standing: object = None
+        self._history = HistoryLength()
+        self._budget = Budget(self._table, state.options.budget_hours)
         self._stopped = False
         """Its budget was used up before its runs were done."""
         self._ended = False
@@ -89,7 +94,7 @@ class CoordinatorWorkflow:
             self._refuse_if_over()
         if self._closed and num_added:
             raise ApplicationError(f"sweep {self._sweep.sweep_id} is closed: it takes no further runs")
-        _raise(refusal_of_more(self.status(), num_added))
+        refuse_for(refusal_of_more(self.status(), num_added))
 
     @workflow.update
     def extend(self, runs: tuple[RunRef, ...]) -> Steered:
@@ -104,7 +109,7 @@ class CoordinatorWorkflow:
     @extend.validator
     def _refuse_extension(self, runs: tuple[RunRef, ...]) -> None:
         self._refuse_if_over()
-        _raise(refusal_of_extension(self.status(), runs, is_closed=self._closed))
+        refuse_for(refusal_of_extension(self.status(), runs, is_closed=self._closed))
 
     @workflow.signal
     def close(self) -> None:
@@ -126,6 +131,7 @@ class CoordinatorWorkflow:
         elif command.kind == "set":
             value = {command.setting: getattr(command, command.setting)}
             self._sweep = replace(self._sweep, options=replace(self._sweep.options, **value))
+            self._budget.hours = self._sweep.options.budget_hours
         elif command.run is None and command.kind == "pause":
             self._paused = "a user has paused it"
         elif command.run is None and command.kind == "resume":
@@ -135,12 +141,12 @@ class CoordinatorWorkflow:
     @steer.validator
     def _refuse_command(self, command: Command) -> None:
         self._refuse_if_over()
-        _raise(refusal(self.status(), command))
-        _raise(refusal_of_budget(self.status(), command, workflow.now().timestamp()))
+        refuse_for(refusal(self.status(), command))
+        refuse_for(refusal_of_budget(self.status(), command, workflow.now().timestamp()))
 
     def _refuse_if_over(self) -> None:
         if self._over is not None:
-            why = f": {self._out_of_budget()}" if self._stopped else ""
+            why = f": {self._budget.used_up()}" if self._stopped else ""
             raise ApplicationError(f"sweep {self._sweep.sweep_id} {self._over}{why}")
 
     @workflow.signal(name=ATTEMPT_STARTED)
@@ -169,7 +175,7 @@ class CoordinatorWorkflow:
             mlflow=self._parent.mlflow_run,
             options=self._sweep.options,
             paused=self._paused,
-            out_of_budget=self._out_of_budget(),
+            out_of_budget=self._budget.used_up(),
         )
 
     @workflow.query
@@ -202,24 +208,31 @@ class CoordinatorWorkflow:
 
     async def _wait_for_attention(self) -> None:
         """Return when there is something to do; the moment at which the budget will be used up is watched meanwhile."""
-        at = self._alarm()
+        at = self._budget.alarm()
         timeout = None if at is None else max(0.0, at - workflow.now().timestamp())
+
+        def is_time() -> bool:
+            return (self._has_changed() and self._wants_attention()) or self._budget.alarm() != at
+
         with suppress(TimeoutError):
-            await workflow.wait_condition(lambda: self._wants_attention() or self._alarm() != at, timeout=timeout)
+            await workflow.wait_condition(is_time, timeout=timeout)
 
-    def _alarm(self) -> float | None:
-        """Return when the budget will be used up, if that is to come."""
-        return None if self._out_of_budget() else used_up_at(self._table, self._sweep.options.budget_hours)
+    def _has_changed(self) -> bool:
+        """Say whether anything has changed since this was asked last by which the sweep decides, and show it.
 
-    def _out_of_budget(self) -> str | None:
-        hours = self._sweep.options.budget_hours
-        if hours is None or not is_used_up(self._table, hours, workflow.now().timestamp()):
-            return None
-        return out_of_budget(hours)
+        It is asked far more often than that is so, and to look through a thousand runs takes long.
+        """
+        held = (self._runs.num_in_hand(), self._runs.bug, self._history.is_long(), workflow.all_handlers_finished())
+        standing = (self._table.num_changes, self._paused, self._closed, self._sweep.options, *held)
+        if standing == self._standing:
+            return False
+        self._standing = standing
+        workflow.set_current_details(leaderboard(self._table))
+        return True
 
     def _is_stopped(self) -> bool:
         """Say whether the budget is used up and all that had a slot has left it."""
-        return self._out_of_budget() is not None and self._runs.is_empty() and not all_done(self._table)
+        return self._budget.used_up() is not None and self._runs.is_empty() and not all_done(self._table)
 
     def _wants_attention(self) -> bool:
         return (
@@ -233,15 +246,13 @@ class CoordinatorWorkflow:
         )
 
     def _to_displace(self) -> list[int]:
-        if self._out_of_budget() is not None:
+        if self._budget.used_up() is not None:
             return still_training(self._table)
         return [] if self._paused is not None else waiting_to_displace(self._table)
 
     def _next_starts(self) -> list[int]:
         # Continuing as new would terminate running children: let them end first, start no others.
-        if self._paused is not None or workflow.info().is_continue_as_new_suggested():
-            return []
-        if self._out_of_budget() is not None:
+        if self._paused is not None or self._history.is_long() or self._budget.used_up() is not None:
             return []
         return next_starts(self._table, self._sweep.options.max_parallel or _MAX_IN_FLIGHT)
 
@@ -256,8 +267,7 @@ class CoordinatorWorkflow:
         return not all_done(self._table)
 
     def _is_drained(self) -> bool:
-        drained = self._runs.is_empty() and workflow.all_handlers_finished()
-        return workflow.info().is_continue_as_new_suggested() and drained
+        return self._history.is_long() and self._runs.is_empty() and workflow.all_handlers_finished()
 
     def _continue_as_new(self) -> None:
         workflow.continue_as_new(
@@ -275,8 +285,9 @@ class CoordinatorWorkflow:
     async def _end(self, outcome: Literal["running", "completed", "failed", "cancelled"]) -> None:
         if outcome == "cancelled":
             await self._runs.cancel_all()
-        await self._parent.close(_MLFLOW_STATUS.get(outcome, "FAILED"), self._table)
+        await self._parent.close(outcome, self._table)
         self._ended = True
+        workflow.set_current_details(leaderboard(self._table))
 
     def _outcome(self) -> Literal["running", "completed", "failed", "cancelled"]:
         if not self._ended:
@@ -288,11 +299,3 @@ class CoordinatorWorkflow:
         self._table.settle(index, status="failed", failure=replace(failure, traceback=last_frame(failure.traceback)))
         if self._may_pause and (common := common_failure(self._table)) is not None:
             self._paused = f"the first runs failed alike, with {common.error_type}: {common.message.splitlines()[0]}"
-
-
-_MLFLOW_STATUS: dict[str, Literal["FINISHED", "KILLED"]] = {"completed": "FINISHED", "cancelled": "KILLED"}
-
-
-def _raise(reason: str | None) -> None:
-    if reason is not None:
-        raise ApplicationError(reason)

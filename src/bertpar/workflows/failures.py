@@ -132,3 +132,9 @@ def application_error_of(failure: Failure) -> ApplicationError:
     """Return the error with which a workflow ends for good because of `failure`."""
     details: tuple[Any, ...] = (failure.traceback, failure.step, failure.seconds)
     return ApplicationError(failure.message, *details, type=failure.error_type, non_retryable=True)
+
+
+def refuse_for(reason: str | None) -> None:
+    """Refuse an update with this reason, if there is one."""
+    if reason is not None:
+        raise ApplicationError(reason)

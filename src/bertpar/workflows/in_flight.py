@@ -53,6 +53,10 @@ class RunsInFlight:
         """Say whether nothing is being computed or told."""
         return not self._computing and not self._closings
 
+    def num_in_hand(self) -> tuple[int, int]:
+        """Return how many runs are being computed, and how many are being told."""
+        return len(self._computing), len(self._closings)
+
     def start(self, index: int) -> None:
         """Carry out a queued run."""
         self._table.change(index, status="preparing")

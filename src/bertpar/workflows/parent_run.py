@@ -19,10 +19,10 @@ with workflow.unsafe.imports_passed_through():
 _WITH_REPORT: Final = "sweep-report"
 """Marks the histories of sweeps that make a report: those that began under an older version end as they began."""
 
-_OUTCOMES: Final[dict[Literal["FINISHED", "FAILED", "KILLED"], Literal["completed", "failed", "cancelled"]]] = {
-    "FINISHED": "completed",
-    "FAILED": "failed",
-    "KILLED": "cancelled",
+_STATUS: Final[dict[str, Literal["FINISHED", "FAILED", "KILLED"]]] = {
+    "completed": "FINISHED",
+    "failed": "FAILED",
+    "cancelled": "KILLED",
 }
 
 
@@ -54,15 +54,17 @@ class ParentRun:
         except ActivityError as error:
             workflow.logger.error("the sweep has no report in MLflow: %s", describe_failure(error).message)
 
-    async def close(self, status: Literal["FINISHED", "FAILED", "KILLED"], runs: Iterable[RunState]) -> None:
+    async def close(
+        self, outcome: Literal["running", "completed", "failed", "cancelled"], runs: Iterable[RunState]
+    ) -> None:
         """Bring it to its end; one that was never opened, because no run ever began, stays away."""
-        if self.mlflow_run is None and self._opening is None:
+        if outcome == "running" or (self.mlflow_run is None and self._opening is None):
             return
         if self._opening is not None:
             self._opening.cancel()  # closing does what is missing
         if workflow.patched(_WITH_REPORT):
-            await self._report(_OUTCOMES[status])
+            await self._report(outcome)
         try:
-            self.mlflow_run = await calls.close_run(closing_of_sweep(self._job, status, runs), self._options)
+            self.mlflow_run = await calls.close_run(closing_of_sweep(self._job, _STATUS[outcome], runs), self._options)
         except ActivityError as error:  # MLflow refuses for good, which the runs have told: their results stand
             workflow.logger.error("the sweep's MLflow run stays open: %s", describe_failure(error).message)

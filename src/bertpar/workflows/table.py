@@ -10,14 +10,15 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from bertpar.states import RunRef, RunState
-    from bertpar.workflows.planning import leaderboard
 
 
 class RunTable:
-    """Run states by index, iterated in that order. Every change shows on Temporal's page of the sweep."""
+    """Run states by index, iterated in that order."""
 
     def __init__(self, states: Iterable[RunState]) -> None:
         self._states = {state.run.index: state for state in states}
+        self.num_changes = 0
+        """Tells two moments apart: to compare all states would take long."""
 
     def __getitem__(self, index: int) -> RunState:
         return self._states[index]
@@ -33,7 +34,9 @@ class RunTable:
 
     def add(self, run: RunRef) -> None:
         """Add a queued run; one that is there stays as it is."""
-        self._states.setdefault(run.index, RunState(run=run))
+        if run.index not in self:
+            self._states[run.index] = RunState(run=run)
+            self.num_changes += 1
 
     def record_fork(self, index: int) -> None:
         """Have the run that a fork begins from know of it, if it is of the same sweep."""
@@ -45,7 +48,7 @@ class RunTable:
     def change(self, index: int, **changes: Any) -> None:
         """Give the run's state these values."""
         self._states[index] = replace(self._states[index], **changes)
-        workflow.set_current_details(leaderboard(self))
+        self.num_changes += 1
 
     def settle(self, index: int, **changes: Any) -> None:
         """Give these values to the state of a run that is in nobody's hands any more, by itself a step in history.
