@@ -11,11 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from temporalio.client import Client
 
+from bertpar.answers import query
 from bertpar.compose import SweepSpec
 from bertpar.composing import compose_sweep, given_values
 from bertpar.errors import ConfigError, RefusedError
 from bertpar.hydra_errors import explain
-from bertpar.observe import query
 from bertpar.paths import Home
 from bertpar.states import RunRef, Steered, SweepOptions, SweepStatus
 from bertpar.steer import SETTINGS, Say, over, update

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from bertpar.answers import Answers
 from bertpar.observe import SweepView, observe
 from bertpar.pages import mlflow_base, temporal_page
 from bertpar.paths import Home
@@ -100,17 +101,19 @@ async def wait_until_ended(client: PatientClient, sweep_id: str, poll_seconds: f
 class Lookout:
     """Looks at a sweep again and again, and spends at most a fifth of the time on it.
 
-    A worker replays a sweep's whole history for an answer: followers of large ones must not keep it busy.
+    A worker replays a sweep's whole history for an answer: followers of large ones must not keep it busy. Where nothing
+    has happened since the last look it is not asked.
     """
 
     def __init__(self, client: PatientClient, sweep_id: str, poll_seconds: float) -> None:
         self._client = client
         self._sweep_id = sweep_id
         self._poll_seconds = self._pause_seconds = poll_seconds
+        self._answers = Answers()
 
     async def look(self) -> SweepView:
         started = time.monotonic()
-        view = await self._client.ask(lambda c: observe(c, self._sweep_id))
+        view = await self._client.ask(lambda c: observe(c, self._sweep_id, self._answers))
         busy_seconds = min(time.monotonic() - started, _LONGEST_LOOK_SECONDS)  # more is an outage
         self._pause_seconds = max(self._poll_seconds, 4 * busy_seconds)
         return view

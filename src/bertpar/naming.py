@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from bertpar.answers import query, unknown_sweep
 from bertpar.errors import NotFoundError
 from bertpar.listing import SweepChain, SweepEntry, describe_chains, list_chains
-from bertpar.observe import query, unknown_sweep
 from bertpar.states import SweepStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 

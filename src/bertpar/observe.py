@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client, WorkflowExecutionStatus
 
-from bertpar.errors import NotFoundError, WorkflowStuckError
+from bertpar.answers import Answers, query
+from bertpar.errors import NotFoundError
 from bertpar.events import Failure, Progress
 from bertpar.ledger import Ledger, ledger_of, until
 from bertpar.states import Attempt, Order, RunState, SweepStatus, TrainingStatus
@@ -22,16 +21,11 @@ from bertpar.workflows.coordinator import CoordinatorWorkflow
 from bertpar.workflows.records import run_name, training_id
 from bertpar.workflows.training import TrainingWorkflow
 
-T = TypeVar("T")
-
 _ENDED_BY_OTHERS = (
     WorkflowExecutionStatus.TERMINATED,
     WorkflowExecutionStatus.FAILED,
     WorkflowExecutionStatus.TIMED_OUT,
 )
-
-_NO_SUCH_QUESTION = "expected but not found"
-"""How the SDK's worker refuses a query that its workflow does not define."""
 
 _WHILE_LEAVING: dict[Order, str] = {"pause": "pausing", "yield": "yielding", "cancel": "cancelling"}
 
@@ -116,16 +110,17 @@ class SweepView:
         }
 
 
-async def observe(client: Client, sweep_id: str) -> SweepView:
-    """Return the sweep's present state.
+async def observe(client: Client, sweep_id: str, answers: Answers | None = None) -> SweepView:
+    """Return the sweep's present state; who looks again gives the same `answers`, and spares workers what it knows.
 
     Raises:
         NotFoundError: there is no such sweep.
         WorkflowStuckError: the sweep, or one of its trainings, cannot answer.
         RPCError: the server or the evaluation worker does not answer.
     """
-    sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
-    if sweep.status == "running" and await _was_ended(client, sweep_id):
+    answers = answers or Answers()
+    sweep, described = await answers.to(client, sweep_id, CoordinatorWorkflow.status)
+    if sweep.status == "running" and described.status in _ENDED_BY_OTHERS:  # it cannot say so itself
         sweep = replace(sweep, status="failed")
     now = time.time()
     sweep = replace(sweep, runs=tuple(until(state, now) for state in sweep.runs))
@@ -138,58 +133,10 @@ async def observe(client: Client, sweep_id: str) -> SweepView:
             return RunView(state=state, status=_WHILE_LEAVING[state.order] if state.order else state.status)
         async with gate:
             if unfinished:
-                return await _look_back(client, state)
-            return await _observe_training(client, state, sweep.options.heartbeat_timeout_seconds)
+                return await _look_back(client, state, answers)
+            return await _observe_training(client, state, answers, sweep.options.heartbeat_timeout_seconds)
 
     return SweepView(sweep=sweep, runs=tuple(await asyncio.gather(*map(view, sweep.runs))))
-
-
-async def _was_ended(client: Client, sweep_id: str) -> bool:
-    """Say whether somebody terminated the coordinator, which then cannot say so itself."""
-    status = (await client.get_workflow_handle(sweep_id).describe()).status
-    return status in _ENDED_BY_OTHERS
-
-
-async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) -> T:
-    """Return a workflow's answer.
-
-    Raises:
-        NotFoundError: no such workflow, or not of the kind that understands the question.
-        WorkflowStuckError: it is there and understands, but cannot answer.
-        RPCError: the server or the evaluation worker does not answer.
-    """
-    other_kind = f"{workflow_id} is a workflow of another kind; `bertpar ls` lists the sweeps"
-    try:
-        return await client.get_workflow_handle(workflow_id).query(question)
-    except ValueError as error:  # the answer of another kind of workflow
-        raise NotFoundError(other_kind) from error
-    except WorkflowQueryFailedError as error:
-        if _NO_SUCH_QUESTION in error.message:
-            raise NotFoundError(other_kind) from error
-        raise _stuck(workflow_id, error.message) from error
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            raise unknown_sweep(workflow_id) from error
-        if error.status == RPCStatusCode.FAILED_PRECONDITION:
-            raise _stuck(workflow_id, error.message) from error
-        raise
-
-
-def unknown_sweep(name: str) -> NotFoundError:
-    """Return the error for a name that is no sweep's; one that has a run's form is told as that."""
-    sweep_id, _, index = name.rpartition("/")
-    if sweep_id and index.isdecimal():
-        return NotFoundError(
-            f"{name} names a run, not a sweep: its sweep is {sweep_id}; bertpar why {name} tells of it"
-        )
-    return NotFoundError(f"{name} does not exist; `bertpar ls` lists the sweeps")
-
-
-def _stuck(workflow_id: str, reason: str) -> WorkflowStuckError:
-    return WorkflowStuckError(
-        f"workflow {workflow_id} cannot answer: {reason.strip().rstrip('.')}. Its worker may run other code than the "
-        "one it began with; the evaluation worker's log and Temporal's page of the workflow say more"
-    )
 
 
 async def find_run(client: Client, run_id: str) -> tuple[SweepStatus, RunState]:
@@ -209,9 +156,9 @@ async def find_run(client: Client, run_id: str) -> tuple[SweepStatus, RunState]:
     raise NotFoundError(f"sweep {sweep_id} has no run {index}; its runs: {known[0]} to {known[-1]}")
 
 
-async def _look_back(client: Client, state: RunState) -> RunView:
+async def _look_back(client: Client, state: RunState, answers: Answers) -> RunView:
     try:
-        known = await query(client, training_id(state.run.run_id), TrainingWorkflow.status)
+        known, _ = await answers.to(client, training_id(state.run.run_id), TrainingWorkflow.status)
     except NotFoundError:  # it failed, or was cancelled, before its training
         return RunView(state=state, status=state.status)
     seen = _with_training(state, known, None)
@@ -220,14 +167,14 @@ async def _look_back(client: Client, state: RunState) -> RunView:
     )
 
 
-async def _observe_training(client: Client, state: RunState, heartbeat_timeout_seconds: float) -> RunView:
-    workflow_id = training_id(state.run.run_id)
+async def _observe_training(
+    client: Client, state: RunState, answers: Answers, heartbeat_timeout_seconds: float
+) -> RunView:
     try:
-        known = await query(client, workflow_id, TrainingWorkflow.status)
+        known, described = await answers.to(client, training_id(state.run.run_id), TrainingWorkflow.status)
     except NotFoundError:  # the coordinator has decided to start it, and is about to
         return RunView(state=state, status="waiting")
-    description = await client.get_workflow_handle(workflow_id).describe()
-    pending = [a for a in description.raw_description.pending_activities if a.activity_type.name == "train"]
+    pending = [a for a in described.raw_description.pending_activities if a.activity_type.name == "train"]
     started = any(a.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED for a in pending)
     payloads = [p for a in pending for p in a.heartbeat_details.payloads]
     progress = _progress_of(payloads[0].data) if payloads else None

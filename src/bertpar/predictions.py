@@ -10,10 +10,11 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
 
+from bertpar.answers import query
 from bertpar.catalogue import read_uses, read_whole_catalogue
 from bertpar.errors import ERRORS, BertparError, DataError, NotFoundError
 from bertpar.events import CheckpointRef, Failure, PredictJob, SnapshotRef
-from bertpar.observe import find_run, query
+from bertpar.observe import find_run
 from bertpar.states import InferenceInput
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow

@@ -10,11 +10,12 @@ from typing import Any
 from temporalio.client import Client
 
 from bertpar import provenance
+from bertpar.answers import query
 from bertpar.code import job_code_digest, library_versions
 from bertpar.errors import NotFoundError
 from bertpar.events import CheckpointRef, Code, SnapshotRef
 from bertpar.identity import differing_values
-from bertpar.observe import find_run, query
+from bertpar.observe import find_run
 from bertpar.paths import Home
 from bertpar.provenance import Provenance
 from bertpar.results import store_meta

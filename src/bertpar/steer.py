@@ -13,9 +13,10 @@ from typing import Any, Literal, TypeVar
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from bertpar.answers import query, unknown_sweep
 from bertpar.errors import ConfigError, NotFoundError, RefusedError
 from bertpar.naming import split_run
-from bertpar.observe import RunView, observe, query, unknown_sweep
+from bertpar.observe import RunView, observe
 from bertpar.states import Command, Priority, Steered, SweepStatus
 from bertpar.workflows.coordinator import CoordinatorWorkflow
 

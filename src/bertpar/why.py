@@ -16,11 +16,12 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 from temporalio.exceptions import TimeoutError
 
+from bertpar.answers import query
 from bertpar.errors import CorruptError, StoreError
 from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, SnapshotRef, TrainJob, TrainResult
 from bertpar.history import History, decoded, decoded_error, described_in, event_content, event_time, recall, utc
 from bertpar.identity import Identity
-from bertpar.observe import find_run, query
+from bertpar.observe import find_run
 from bertpar.results import identify_stored
 from bertpar.states import RunState, RunStatus
 from bertpar.store import Store

@@ -14,10 +14,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
+from bertpar.answers import query
 from bertpar.claims import Claimed, ClaimJob, Forecast, LookUpJob
 from bertpar.errors import ConnectionFailedError, NotFoundError, WorkflowStuckError, failure_of
 from bertpar.forecast import foresee
-from bertpar.observe import query
 from bertpar.paths import home
 from bertpar.results import find_result
 from bertpar.states import IN_FLIGHT, SweepStatus

@@ -192,8 +192,9 @@ def _runs_in_store(store: Store, target: str) -> list[str]:
 
 async def _ask_for_runs(client: Client, target: str) -> tuple[str, list[str]]:
     """Return the store of a sweep, or of a run's, and the runs that are meant."""
+    from bertpar.answers import query
     from bertpar.naming import split_run
-    from bertpar.observe import find_run, query
+    from bertpar.observe import find_run
     from bertpar.workflows.coordinator import CoordinatorWorkflow
 
     if split_run(target) is not None:

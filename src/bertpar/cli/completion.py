@@ -65,7 +65,7 @@ async def _sweeps(client: Client, incomplete: str) -> list[CompletionItem]:
 
 
 async def _runs(client: Client, incomplete: str) -> list[CompletionItem]:
-    from bertpar.observe import query
+    from bertpar.answers import query
     from bertpar.workflows.coordinator import CoordinatorWorkflow
     from bertpar.workflows.records import run_name
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from temporalio.client import Client
 
+from bertpar.answers import query
 from bertpar.compare.comparison import Comparison, compare
 from bertpar.compare.results import SweepResults, read_sweep_results
-from bertpar.observe import query
 from bertpar.states import SweepStatus
 from bertpar.store import Store
 from bertpar.workflows.coordinator import CoordinatorWorkflow

@@ -18,9 +18,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from bertpar import faults, stack
+from bertpar.answers import query
 from bertpar.client import connect, temporal_spec
 from bertpar.errors import BertparError, NotFoundError
-from bertpar.observe import SweepView, observe, query
+from bertpar.observe import SweepView, observe
 from bertpar.paths import Home
 from bertpar.verify.storm.outcome import UnderFire, predict
 from bertpar.verify.storm.plan import TRAINING_POINTS, Action, SweepPlan, Target
