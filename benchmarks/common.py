@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 T = TypeVar("T")
 
-_RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 _PACKAGES = (
     "bertpar",
     "torch",
@@ -57,10 +57,11 @@ class Figure:
         )
 
 
-def make_parser(description: str, repeats: int) -> argparse.ArgumentParser:
+def make_parser(description: str, repeats: int | None = None) -> argparse.ArgumentParser:
     """Return a parser with what every benchmark understands: --repeats, --quick, --note, --json."""
+    usual = "each benchmark's own" if repeats is None else repeats
     parser = argparse.ArgumentParser(description=f"{description} See benchmarks/README.md.")
-    parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds of all measurements (default {repeats})")
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds of all measurements (default {usual})")
     parser.add_argument("--quick", action="store_true", help="a shorter look, with fewer rounds or less work")
     parser.add_argument("--note", default="", help="kept in the result, for example what else ran")
     parser.add_argument("--json", type=Path, help="where the result goes (default: a dated file in results/)")
@@ -90,14 +91,13 @@ def ratio_table(
     *,
     reference: str,
     of: str,
-    more_is_better: bool = False,
 ) -> Table:
-    """Return a table with a line per `subject`: medians of the columns (with so many digits), and a ratio.
+    """Return a table with a line per `subject`: medians of the columns, with so many digits.
 
-    The ratio says how much better the `reference` is in the column `of`: its speed, where that is 1 for itself. Beside
-    it is the whole range of `of`.
+    Beside them are the whole range of the column `of`, and the ratio of its median to the reference's.
     """
-    table = Table("", box=None, pad_edge=False, title=title, title_justify="left")
+    table = Table("", box=None, pad_edge=False, title=title or None, title_justify="left")
+    table.columns[0].no_wrap = True
     for heading in ("n", *(column.replace("_", " ") for column in columns), "range", f"÷ {reference}"):
         table.add_column(heading, justify="right")
     base = median_of(measurements, of, subject=reference)
@@ -157,7 +157,7 @@ def write_results(
         "figures": [asdict(figure) for figure in figures],
         "measurements": measurements,
     }
-    file = file or _RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
+    file = file or RESULTS / f"{benchmark}-{datetime.now(UTC):%Y-%m-%d-%H%M}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return file.relative_to(ROOT) if file.is_relative_to(ROOT) else file

@@ -1,0 +1,48 @@
+"""The task under Ray Tune: a grid of configurations, as many trials at once as there are cores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from finetune import finetune
+from ray import tune
+
+
+def trainable(config: dict) -> None:
+    torch.set_float32_matmul_precision(config.pop("matmul"))
+    metrics = finetune(output=tune.get_context().get_trial_dir(), **config)
+    tune.report(metrics)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("model", "data", "output"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--lr", type=float, nargs="+", required=True)
+    parser.add_argument("--seed", type=int, nargs="+", required=True)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--matmul", default="highest")
+    parser.add_argument("--attention", default="sdpa")
+    arguments = vars(parser.parse_args())
+    output = arguments.pop("output")
+    grid = {name: tune.grid_search(arguments.pop(name)) for name in ("lr", "seed")}
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space={**arguments, **grid},
+        tune_config=tune.TuneConfig(metric="val/accuracy", mode="max"),
+        run_config=tune.RunConfig(storage_path=output, name="sweep", verbose=1),
+    )
+    results = tuner.fit()
+    for number, result in enumerate(results):
+        if result.error:
+            raise result.error
+        (Path(output) / f"{number}.metrics.json").write_text(json.dumps(result.metrics, default=str))
+
+
+if __name__ == "__main__":
+    main()
