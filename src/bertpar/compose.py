@@ -260,6 +260,12 @@ def _read_trainer(reader: Reader) -> TrainerSpec:
         reader.complain(
             "compile", "needs padded batches: a packed one has another shape at each step. Use trainer.padding=max"
         )
+    if trainer.devices > (most := trainer.batch_size * trainer.accumulate):
+        reader.complain(
+            "devices",
+            f"must be at most {most}, the number of examples of a step (trainer.batch_size times trainer.accumulate), "
+            "which the devices share",
+        )
     reader.refuse_unknown()
     return trainer
 

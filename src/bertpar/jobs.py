@@ -22,8 +22,9 @@ from typing import Any, NoReturn
 from bertpar.code import check_code
 from bertpar.codec import fetch_spec, from_json
 from bertpar.errors import failure_of
-from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, PredictJob, SnapshotJob, TrainJob
+from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
 from bertpar.paths import home
+from bertpar.ranks import Team, form_team
 from bertpar.store import Store
 
 Emit = Callable[[str, Any], None]
@@ -79,6 +80,13 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     die_with(parent_pid)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on GPUs do not repeat
+    job_class, _ = KINDS[kind]
+    with os.fdopen(job_fd, "rb") as job_file:
+        job = from_json(job_class, job_file.read())
+    team = form_team(job.demand.devices if kind == "train" else 1, die_with)
+    if team.rank > 0:
+        os.close(events_fd)
+        team.follow(lambda: _follow(job, team))
     events = os.fdopen(events_fd, "w", encoding="utf-8")
 
     writing = threading.Lock()
@@ -89,11 +97,12 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
             events.write(json.dumps({"kind": kind, "value": plain}) + "\n")
             events.flush()
 
-    threading.Thread(target=_tick, args=(emit,), name="tick", daemon=True).start()
+    def fail(failure: Failure) -> NoReturn:
+        emit("failure", failure)
+        os._exit(0)
 
-    job_class, _ = KINDS[kind]
-    with os.fdopen(job_fd, "rb") as job_file:
-        job = from_json(job_class, job_file.read())
+    threading.Thread(target=_tick, args=(emit, team), name="tick", daemon=True).start()
+    team.watch(fail)
     try:
         emit("result", run(kind, job, emit))
     except Exception as error:
@@ -106,9 +115,16 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
 
 
-def _tick(emit: Emit) -> None:
+def _follow(job: TrainJob, team: Team) -> None:
+    from bertpar.training.follow import follow
+
+    follow(job, Store(job.store_root, home().cache), team)
+
+
+def _tick(emit: Emit, team: Team) -> None:
     while True:
-        emit(TICK, None)
+        if team.is_alive():
+            emit(TICK, None)
         time.sleep(TICK_SECONDS)
 
 

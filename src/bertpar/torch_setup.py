@@ -12,9 +12,12 @@ from bertpar.processor import has_fast_bf16, processor_features
 from bertpar.spec import ComputePrecision, Precision
 
 
-def use_threads(num_threads: int | None) -> None:
-    """Have torch compute with `num_threads` CPU threads, on which bits depend; None for one per CPU that it may use."""
-    torch.set_num_threads(num_threads or usable_cpus())
+def use_threads(num_threads: int | None, num_processes: int = 1) -> None:
+    """Have torch compute with `num_threads` CPU threads, on which bits depend.
+
+    None: with one for each CPU that this process may use, and shares with the others of `num_processes`.
+    """
+    torch.set_num_threads(num_threads or max(1, usable_cpus() // num_processes))
     if torch.get_num_interop_threads() != 1:  # can be set once in a process
         torch.set_num_interop_threads(1)
     # On CPUs, "medium" has oneDNN do float32 products, which is up to twice as fast as MKL on AMD's, and rounds like

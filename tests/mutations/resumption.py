@@ -20,7 +20,7 @@ RESUMPTION = (
         name="dropout is seeded by the step",
         protects="What dropout draws does not depend on how often the process was killed before.",
         file="training/module.py",
-        code="torch.manual_seed(seed_at(step, self.spec.seed))",
+        code="torch.manual_seed(seed_at(step, self.spec.seed, self._ranks.share.rank))",
         instead="pass",
         tests=_PLAIN,
     ),

@@ -38,7 +38,7 @@ REUSE = (
         name="changed weights are refused",
         protects="A model that was changed in place does not get into a run that began with the old one.",
         file="training/run.py",
-        code="        _check_model(folder, job)\n",
+        code="        _check_model(resolve_model(spec.model), job)\n",
         instead="",
         tests=tests_of(_EQUAL, "a_model_that_was_changed_in_place_is_refused"),
     ),

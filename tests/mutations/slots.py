@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.protection import Protection, tests_of
 
 _SLOTS = "unit/test_slots.py"
+_DEVICES = "training/test_devices.py"
 
 SLOTS: tuple[Protection, ...] = (
     Protection(
@@ -38,5 +39,30 @@ SLOTS: tuple[Protection, ...] = (
         code="return bool(self._line) or grant(",
         instead="return grant(",
         tests=tests_of(_SLOTS, "no_task_is_taken_while_everything_is_in_use_or_somebody_waits"),
+    ),
+    # --- ranks --------------------------------------------------------------------------------------------
+    Protection(
+        name="gradients are averaged",
+        protects="A training over several devices learns from all examples of a step, and all ranks the same.",
+        file="training/module.py",
+        code="        total = self._ranks.average(",
+        instead="        Alone().average(",
+        tests=tests_of(_DEVICES, "the_losses_of_a_training_over_two_devices_are_those_of_one_device"),
+    ),
+    Protection(
+        name="a failure of another rank is told",
+        protects="What ends a training is known, and decides what is done about it, whichever rank it happens in.",
+        file="ranks.py",
+        code="                fail(Failure(**json.loads(line)))\n",
+        instead="                pass\n",
+        tests=tests_of(_DEVICES, "a_failure_of_another_rank_keeps_its_class"),
+    ),
+    Protection(
+        name="a stopped rank silences the training",
+        protects="A training of which one rank hangs is noticed like one that is gone.",
+        file="jobs.py",
+        code="        if team.is_alive():\n",
+        instead="        if True:\n",
+        tests=tests_of(_DEVICES, "a_training_of_which_a_rank_is_stopped_gives_no_sign_of_life"),
     ),
 )

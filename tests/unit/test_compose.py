@@ -75,6 +75,8 @@ def test_regression_is_judged_by_pearson_and_loss_by_its_minimum() -> None:
         ("temporal.heartbeat_timeout=0", r"temporal.heartbeat_timeout=0 must be a number >= 2"),
         ("resume.allow_inexact=perhaps", r"resume.allow_inexact=perhaps must be true or false"),
         ("resume.nan_lr_factor=1", r"resume.nan_lr_factor=1 must be a number > 0 and < 1. null: a NaN loss is final"),
+        ("trainer.devices=0", r"trainer.devices=0 must be an integer >= 1"),
+        ("trainer.devices=33", r"trainer.devices=33 must be at most 32, .* \(trainer.batch_size times trainer.accum"),
         ("trainer.num_threads=0", r"trainer.num_threads=0 must be an integer >= 1"),
         ("temporal.training_queue=bert-eval-task-queue", r"must be another queue than bert-eval-task-queue and"),
         ("temporal.training_queue=bert-eval-task-queue-tracking", r"which evaluation workers serve"),

@@ -40,6 +40,7 @@ _WITHOUT_EFFECT_ON_RESULTS = {
     "jobs",
     "machine",  # the number of threads that it finds is in the machine's fingerprint
     "paths",
+    "ranks",  # which processes compute, not what
     "results",
     "store",
     "tracking",

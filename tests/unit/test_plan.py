@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertpar.spec import OptimSpec, TrainerSpec
-from bertpar.training.plan import BatchPlan, learning_rate_at, seed_at, validation_steps
+from bertpar.training.plan import BatchPlan, Share, learning_rate_at, seed_at, validation_steps
 
 PLAN = BatchPlan(num_examples=10, seed=3, batch_size=2, accumulate=2, max_epochs=3, max_steps=None)
 OPTIM = OptimSpec(
@@ -46,6 +46,25 @@ def test_epochs_differ_in_order_and_seeds_differ_too() -> None:
 def test_micro_batches_have_the_batch_size() -> None:
     assert [len(batch) for batch in PLAN.micro_batches(1)] == [2, 2]
     assert [len(batch) for batch in PLAN.micro_batches(3)] == [2]
+
+
+def test_the_shares_of_a_step_are_its_examples() -> None:
+    for step in range(1, 7):
+        shares = [np.concatenate(PLAN.micro_batches(step, Share(rank, 3)) or [np.array([])]) for rank in range(3)]
+        assert sorted(np.concatenate(shares)) == sorted(np.concatenate(PLAN.micro_batches(step)))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_share_is_cut_into_smaller_parts_at_once_where_memory_has_run_out() -> None:
+    plan = BatchPlan(num_examples=64, seed=3, batch_size=32, accumulate=1, max_epochs=1, max_steps=None)
+    half = Share(0, 2)
+    assert [len(part) for part in plan.micro_batches(1, half)] == [16]
+    assert [len(part) for part in replace(plan, batch_divisor=2).micro_batches(1, half)] == [8, 8]
+
+
+def test_ranks_have_seeds_of_their_own() -> None:
+    assert len({seed_at(5, 1), seed_at(5, 1, rank=1), seed_at(5, 1, rank=2), seed_at(6, 1, rank=1)}) == 4
+    assert seed_at(5, 1, rank=0) == seed_at(5, 1)
 
 
 def test_max_steps_cuts_the_plan() -> None:

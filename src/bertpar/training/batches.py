@@ -9,19 +9,28 @@ import numpy as np
 from bertpar.batching import Batch
 from bertpar.data.snapshot import SplitData
 from bertpar.layout import Layout
-from bertpar.training.plan import BatchPlan
+from bertpar.training.plan import WHOLE, BatchPlan, Share
 
 
 class PlannedSteps:
-    """Yields the micro-batches of one optimizer step after another; an iteration ends where a validation is due.
+    """Yields the micro-batches of one optimizer step, or of a share of it, after another, until a validation is due.
 
     A *leg* is what lies between two validations. Lightning takes each for an epoch, and validates after it.
     It has no length: legs differ, the first after a resumption in particular.
     """
 
-    def __init__(self, data: SplitData, plan: BatchPlan, leg_ends: Sequence[int], done: int, layout: Layout) -> None:
+    def __init__(
+        self,
+        data: SplitData,
+        plan: BatchPlan,
+        leg_ends: Sequence[int],
+        done: int,
+        layout: Layout,
+        share: Share = WHOLE,
+    ) -> None:
         self._data = data
         self._plan = plan
+        self._share = share
         self._leg_ends = frozenset(leg_ends)
         self._done = done
         self._layout = layout
@@ -32,7 +41,7 @@ class PlannedSteps:
             step = self._done
             yield [
                 batch
-                for indices in self._plan.micro_batches(step)
+                for indices in self._plan.micro_batches(step, self._share)
                 for batch in self._layout.batches([self._data.example(int(i)) for i in indices])
             ]
             if step in self._leg_ends:

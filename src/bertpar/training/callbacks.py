@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
+from transformers import PreTrainedModel
 
 from bertpar import faults
 from bertpar.errors import PreemptedError
@@ -19,6 +20,7 @@ from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
 from bertpar.store import Store
 from bertpar.tracking import EXAMPLES_PER_SECOND
+from bertpar.training.collective import Beginning
 from bertpar.training.committer import Committer
 from bertpar.training.fence import Fence
 from bertpar.training.module import Classifier
@@ -71,6 +73,10 @@ class RunRecorder(Checkpoint):
         self._newest_loss: torch.Tensor | None = None
         self._window_started = self._counted_until = time.perf_counter()
         self._window_examples = 0
+
+    def beginning(self, model: PreTrainedModel) -> Beginning:
+        """Return what training is about to start with."""
+        return Beginning(step=self.state.step, weights=model.state_dict(), optimizer=self._optimizer_state)
 
     def stopped_early(self) -> bool:
         """Say whether the validations so far end the run before its last step."""

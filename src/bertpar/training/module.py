@@ -19,6 +19,7 @@ from bertpar.evaluation.metrics import classification_metrics, regression_metric
 from bertpar.layout import logits
 from bertpar.spec import RunSpec
 from bertpar.torch_setup import autocast, compute_precision
+from bertpar.training.collective import Alone
 from bertpar.training.plan import learning_rate_at, seed_at
 
 
@@ -26,10 +27,18 @@ class Classifier(pl.LightningModule):
     """A sequence classifier (or, with one output, a regressor) under AdamW.
 
     Optimization is manual, so that accumulation lies inside a step: a checkpoint can then never fall into the
-    middle of one. `step` counts the optimizer steps done since the run began, over all attempts.
+    middle of one. `step` counts the optimizer steps done since the run began, over all attempts. Of a training over
+    several devices, each of the `ranks` has a module and computes its share of every step.
     """
 
-    def __init__(self, model: PreTrainedModel, spec: RunSpec, total_steps: int, lr_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        spec: RunSpec,
+        total_steps: int,
+        lr_scale: float = 1.0,
+        ranks: Alone | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
@@ -37,6 +46,7 @@ class Classifier(pl.LightningModule):
         self.total_steps = total_steps
         self._lr_scale = lr_scale
         self._precision = compute_precision(spec.trainer.precision)
+        self._ranks = ranks or Alone()
         self.step = 0
         self._outputs: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -62,7 +72,8 @@ class Classifier(pl.LightningModule):
             NotANumberError: the loss is NaN or infinite.
         """
         step = self.step + 1
-        torch.manual_seed(seed_at(step, self.spec.seed))  # dropout: a function of the step, not of what came before
+        # dropout: a function of the step, not of what came before
+        torch.manual_seed(seed_at(step, self.spec.seed, self._ranks.share.rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         learning_rate = self.learning_rate(step)
@@ -75,6 +86,7 @@ class Classifier(pl.LightningModule):
             loss = self._loss(batch) * (len(batch.positions_B) / num_examples)
             self.manual_backward(loss)
             total += loss.detach()
+        total = self._ranks.average([p for p in self.model.parameters() if p.requires_grad], total, num_examples)
         if not torch.isfinite(total):
             raise NotANumberError(
                 f"train/loss={total.item()} at step {step} (lr={learning_rate:.3g}). "

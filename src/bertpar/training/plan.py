@@ -20,6 +20,17 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one rank of a training over several devices computes of each step: every `num_ranks`-th example."""
+
+    rank: int = 0
+    num_ranks: int = 1
+
+
+WHOLE = Share()
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """Which training examples each optimizer step sees: a fresh permutation for each epoch, cut into steps.
 
@@ -52,13 +63,15 @@ class BatchPlan:
         """Return the order of the examples in `epoch` (counted from 0)."""
         return _permutation(self.num_examples, self.seed, epoch)
 
-    def micro_batches(self, step: int) -> list[Indices]:
-        """Return the examples of optimizer step `step` (from 1), a list of micro-batches."""
+    def micro_batches(self, step: int, share: Share = WHOLE) -> list[Indices]:
+        """Return a share of the examples of optimizer step `step` (from 1), a list of micro-batches, possibly empty."""
         assert 1 <= step <= self.total_steps
         epoch, position = divmod(step - 1, self.steps_per_epoch)
         start = position * self.examples_per_step
         chosen = self.permutation(epoch)[start : start + self.examples_per_step]
-        size = math.ceil(self.batch_size / self.batch_divisor)
+        chosen = chosen[share.rank :: share.num_ranks]
+        most = min(self.batch_size, math.ceil(self.examples_per_step / share.num_ranks))
+        size = math.ceil(most / self.batch_divisor)
         return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 
@@ -96,9 +109,10 @@ def learning_rate_at(step: int, total_steps: int, optim: OptimSpec) -> float:
     return optim.lr * 0.5 * (1.0 - math.cos(math.pi * left))
 
 
-def seed_at(step: int, seed: int) -> int:
-    """Return the 63-bit seed of everything random in optimizer step `step` (dropout)."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def seed_at(step: int, seed: int, rank: int = 0) -> int:
+    """Return the 63-bit seed of everything random in optimizer step `step` (dropout), another one for each rank."""
+    entropy = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def validation_steps(plan: BatchPlan, trainer: TrainerSpec) -> list[int]:

@@ -11,24 +11,37 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.dropout import use_fast_dropout
-from bertpar.errors import BertparError, ConfigError, ModelError, NotANumberError, OutOfMemoryError, is_out_of_memory
+from bertpar.errors import (
+    BertparError,
+    ConfigError,
+    ModelError,
+    NotANumberError,
+    OutOfMemoryError,
+    PreemptedError,
+    is_out_of_memory,
+)
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.holds import bring_back_held
 from bertpar.jobs import Emit
 from bertpar.layout import layout_for
 from bertpar.model_folder import model_digest
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
+from bertpar.ranks import current_team
 from bertpar.spec import RunSpec
 from bertpar.store import Store
 from bertpar.torch_setup import use_threads
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.callbacks import RunRecorder
+from bertpar.training.collective import join
 from bertpar.training.continuity import Continuity
 from bertpar.training.fence import Fence, hold_fence
 from bertpar.training.module import Classifier
@@ -57,7 +70,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     started = time.monotonic()
     emit("progress", Progress(attempt=job.attempt, phase="starting"))
     spec = fetch_spec(store, job.spec_key)
-    _configure_process(spec)
+    configure_process(spec)
     with (
         hold_fence(store, job.run_id, job.attempt) as fence,
         closing(_Attempt(job, spec, store, fence, emit)) as attempt,
@@ -73,6 +86,8 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
             if not damaged:
                 break
+            if spec.trainer.devices > 1:  # the other ranks have done all their steps
+                raise PreemptedError(f"the checkpoint of step {min(damaged)} was damaged meanwhile and is made again")
             # the same steps make the same checkpoints again
             candidates = [c for c in attempt.candidates() if c.step < min(damaged)]
     return TrainResult(
@@ -110,6 +125,8 @@ class _Attempt:
         self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
+        self._ranks = join(current_team())
+        assert self._ranks.share.num_ranks == spec.trainer.devices, "one process for each device"
         self.started_at = 0
         """Steps done when it last began."""
         self.work_seconds_before = 0.0
@@ -133,26 +150,15 @@ class _Attempt:
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
         """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
         job, spec = self._job, self._spec
-        folder = resolve_model(spec.model)
-        _check_model(folder, job)
-        model = load_classifier(
-            spec.model,
-            folder,
-            num_labels=max(1, len(job.snapshot.label_names)),
-            label_names=job.snapshot.label_names,
-            task=job.snapshot.task,
-            seed=spec.seed,
-        )
+        _check_model(resolve_model(spec.model), job)
+        model = load_model(job, spec)
         if spec.start is not None:
             load_start(self._store, spec.start, model)
         state, optimizer_state = restore_newest(self._store, candidates, model, spec.checkpoint, self.note)
         self._continuity.check(self._store, state)
         if state.step > 0 and state.checkpoints[-1].run_id != job.run_id:
             state.continues = state.checkpoints[-1]
-        use_fast_dropout(model)
-        if spec.trainer.compile:
-            model.compile(dynamic=True)
-        module = Classifier(model, spec, self.plan.total_steps, job.lr_scale)
+        module = Classifier(model, spec, self.plan.total_steps, job.lr_scale, self._ranks)
         self.started_at = module.step = state.step
         self.work_seconds_before = state.work_seconds
         meta = self._continuity.meta()
@@ -181,11 +187,12 @@ class _Attempt:
         layout = layout_for(module.model, trainer.padding, self._pad_token_id, self._spec.data)
         validation = EvaluationBatches(self._validation_data, trainer.eval_batch_size, layout)
         if recorder.lacks_validation():  # the attempt before left between a step and its validation
-            _trainer(recorder, num_legs=1).validate(module, validation, verbose=False)
+            make_trainer([recorder], num_legs=1).validate(module, validation, verbose=False)
         remaining = [end for end in self._legs if end > state.step]
         if remaining and not recorder.stopped_early():
-            steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, layout)
-            _trainer(recorder, num_legs=len(remaining)).fit(module, steps, validation)
+            self._ranks.begin(recorder.beginning(module.model))
+            steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, layout, self._ranks.share)
+            make_trainer([recorder], num_legs=len(remaining)).fit(module, steps, validation)
 
     @contextmanager
     def _explaining_failures(self, module: Classifier) -> Iterator[None]:
@@ -231,14 +238,31 @@ def _check_number_of_checkpoints(spec: RunSpec, total_steps: int, num_validation
         )
 
 
-def _trainer(recorder: RunRecorder, num_legs: int) -> pl.Trainer:
+def load_model(job: TrainJob, spec: RunSpec) -> PreTrainedModel:
+    """Return the model with which the run begins, if not with a checkpoint's weights."""
+    model = load_classifier(
+        spec.model,
+        resolve_model(spec.model),
+        num_labels=max(1, len(job.snapshot.label_names)),
+        label_names=job.snapshot.label_names,
+        task=job.snapshot.task,
+        seed=spec.seed,
+    )
+    use_fast_dropout(model)
+    if spec.trainer.compile:
+        model.compile(dynamic=True)
+    return model
+
+
+def make_trainer(callbacks: list[pl.Callback], num_legs: int) -> pl.Trainer:
+    """Return Lightning's trainer for this process's device, where Lightning hears nothing of other ranks."""
     return pl.Trainer(
         max_epochs=num_legs,  # Lightning takes each leg between two validations for an epoch
         accelerator="auto",
-        devices=1,
-        callbacks=[recorder],
+        devices=[current_team().rank] if torch.cuda.is_available() else 1,
+        callbacks=callbacks,
         logger=False,
-        enable_checkpointing=True,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -251,9 +275,9 @@ def _checkpoint_of(state: TrainingState, step: int) -> CheckpointRef:
     return next(c for c in reversed(state.checkpoints) if c.step == step)
 
 
-def _configure_process(spec: RunSpec) -> None:
+def configure_process(spec: RunSpec) -> None:
     """Fix everything about this process that the bits of the result depend on."""
-    use_threads(spec.trainer.num_threads)
+    use_threads(spec.trainer.num_threads, num_processes=spec.trainer.devices)
     disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
