@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 from bertpar import jobs
 from bertpar.paths import Home
 from bertpar.training import run
-from tests.benchmarks.scripts import load
+from tests.benchmarks.scripts import BENCHMARKS, load
 
 TINY = (
     "model=tiny",
@@ -61,6 +63,16 @@ def test_throughput_times_the_steps_of_every_subject(prepared: Any, monkeypatch:
     torch.set_num_threads(threads)
     assert {m.steps for m in measured} == {3}
     assert all(m.examples_per_cpu_second > 0 for m in measured)
+
+
+def test_run_measures_what_it_is_told_to_and_keeps_the_figures(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    command = [sys.executable, BENCHMARKS / "run", "--quick", "--only", "durability_cost", "--json", file, "--", *TINY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(file.read_text(encoding="utf-8"))["durability_cost"]
+    assert {m["subject"] for m in result["measurements"]} == {"bare", "model_checkpoint", "bertpar"}
+    assert all(figure["name"] in done.stdout for figure in result["figures"])
 
 
 @pytest.fixture
