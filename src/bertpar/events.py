@@ -17,7 +17,9 @@ ATTEMPT_STARTED = "attempt_started"
 """Signal of CoordinatorWorkflow: an attempt at a run's training has a slot. Carries AttemptStarted."""
 
 ATTEMPT_ENDED = "attempt_ended"
-"""Signal of CoordinatorWorkflow: an attempt at a run's training has given its slot back. Carries AttemptEnded."""
+"""Signal of CoordinatorWorkflow: an attempt at a run's training has given its slot back. Carries AttemptEnded.
+
+Of the attempt that succeeded the training's output tells."""
 
 TICK = "tick"
 """Event by which a job process says that it lives, whatever it does, every TICK_SECONDS."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bertpar.claims import Claimed
-from bertpar.events import CheckpointRef, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
+from bertpar.events import AttemptEnded, CheckpointRef, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
 from bertpar.spec import SMALLEST_DEMAND, CacheMode, Demand, ResumeSpec, TrackingSpec
 
 RunStatus = Literal[
@@ -115,6 +115,8 @@ class TrainingInput:
     num_earlier_attempts: int = 0
     """Numbers that earlier executions have used: displaced ones, say, or one whose best checkpoint was then damaged."""
     adjustments: Adjustments = Adjustments()
+    tells_end: bool = True
+    """The sweep is to hear by signal of the end of the attempt that succeeds, too; else the output tells it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,8 @@ class TrainingOutput:
     mlflow_run_id: str | None
     """None where MLflow has not answered yet."""
     adjustments: Adjustments = Adjustments()
+    ended: AttemptEnded | None = None
+    """The end of the attempt that succeeded; None where a signal has told of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

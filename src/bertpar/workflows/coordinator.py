@@ -267,7 +267,8 @@ class CoordinatorWorkflow:
         return not all_done(self._table)
 
     def _is_drained(self) -> bool:
-        return self._history.is_long() and self._runs.is_empty() and workflow.all_handlers_finished()
+        at_rest = self._runs.is_empty() and workflow.all_handlers_finished()
+        return self._history.is_long() and at_rest and not all_done(self._table)
 
     def _continue_as_new(self) -> None:
         workflow.continue_as_new(

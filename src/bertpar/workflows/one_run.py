@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.claims import Claimed, ClaimJob, KeptResult
     from bertpar.errors import CheckpointDamagedError
     from bertpar.events import CheckpointRef, CloseRunJob, EvaluateResult, EvaluationRecord, SnapshotRef, TrainResult
-    from bertpar.ledger import ledger_of, stopped_early_seconds
+    from bertpar.ledger import entry, ledger_of, stopped_early_seconds
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow
@@ -135,6 +135,7 @@ class OneRun:
                 claimed=self.claimed,
                 num_earlier_attempts=before.attempt,
                 adjustments=before.adjustments,
+                tells_end=False,
             ),
             id=training_id(self.run.run_id),
             static_summary=f"train {run_name(self.run.swept, self.run.index)}",
@@ -145,6 +146,8 @@ class OneRun:
             trained: TrainingOutput | TrainingLeft = await training
         finally:
             telling.cancel()
+        if isinstance(trained, TrainingOutput) and trained.ended is not None:
+            self._update(**entry(self.table[self.run.index], trained.ended))
         self._update(
             has_slot=False,
             mlflow_run_id=trained.mlflow_run_id,

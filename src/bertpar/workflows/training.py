@@ -31,7 +31,8 @@ with workflow.unsafe.imports_passed_through():
 _NUM_RESUME_CANDIDATES = 8
 
 _WITH_ENDS: Final = "attempt-ended"
-"""Marks the histories of trainings that tell the ends of their attempts: older ones go on without."""
+"""Marks the histories of trainings that tell the ends of all their attempts: older ones go on without, and newer ones,
+whose output tells the last, need no mark."""
 
 
 @workflow.defn
@@ -50,6 +51,8 @@ class TrainingWorkflow:
         """The equal run's checkpoint that an attempt here has gone on from."""
         self._mlflow_run_id: str | None = None
         self._budget = RetryBudget(job.options.max_attempts, job.options.resume.nan_lr_factor, job.adjustments)
+        self._ended: AttemptEnded | None = None
+        """The end of the attempt that succeeded, which the sweep does not know yet."""
         self._training: asyncio.Task[TrainResult] | None = None
         self._is_leaving = False
 
@@ -79,6 +82,7 @@ class TrainingWorkflow:
             num_checkpoints=len(self._checkpoints),
             mlflow_run_id=self._mlflow_run_id,
             adjustments=self._budget.adjustments,
+            ended=self._ended,
         )
 
     async def _train_or_leave(self) -> TrainResult | None:
@@ -93,6 +97,8 @@ class TrainingWorkflow:
                 raise
             return None
         if cancel_requested():
+            if self._ended is not None:  # no output will tell it
+                await self._tell(self._ended)
             raise asyncio.CancelledError
         return result
 
@@ -156,23 +162,29 @@ class TrainingWorkflow:
             failure = describe_failure(error)
             self._attempts[-1] = replace(self._attempts[-1], cause=failure)
             latest = self.latest_checkpoint()
-            await self._tell_end(failure.seconds, kept_seconds=latest.work_seconds if latest else 0.0)
+            await self._tell(self._end(failure.seconds, kept_seconds=latest.work_seconds if latest else 0.0))
             raise
-        with suppress(asyncio.CancelledError):  # what has ended stays ended
-            await self._tell_end(result.train_seconds, kept_seconds=result.resumed_work_seconds + result.train_seconds)
+        ended = self._end(result.train_seconds, kept_seconds=result.resumed_work_seconds + result.train_seconds)
+        if job.tells_end:
+            with suppress(asyncio.CancelledError):  # what has ended stays ended
+                await self._tell(ended)
+        else:
+            self._ended = ended
         return result
 
-    async def _tell_end(self, seconds: float | None, *, kept_seconds: float) -> None:
-        """Tell the sweep that the newest attempt has given its slot back, however it did."""
-        if not workflow.patched(_WITH_ENDS):
-            return
-        ended = AttemptEnded(
+    def _end(self, seconds: float | None, *, kept_seconds: float) -> AttemptEnded:
+        """Return what the sweep is to know of the newest attempt, which has given its slot back, however it did."""
+        return AttemptEnded(
             run=self._job.run.index,
             attempt=self._newest_number(),
             seconds=seconds,
             noticed_at=workflow.now().timestamp(),
             kept_seconds=kept_seconds,
         )
+
+    async def _tell(self, ended: AttemptEnded) -> None:
+        if self._job.tells_end and not workflow.patched(_WITH_ENDS):
+            return
         # Shielded, because the SDK's own waiting for a signal swallows a cancellation: who is to leave would go on.
         await asyncio.shield(asyncio.ensure_future(self._signal_sweep(ended)))
 
