@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -128,3 +129,14 @@ def test_recovery_times_what_a_kill_costs(stack: Any, monkeypatch: pytest.Monkey
     measured = recovery.measure(recovery.Victim(stack), recovery.PROCESS, 0)
     stack.ask("cancel", "last")
     assert measured.seconds > 0
+
+
+def test_orchestration_counts_what_a_sweep_of_no_ops_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    orchestration = load("orchestration", monkeypatch)
+    measurements = [asdict(orchestration.measure(kind, 2)) for kind in ("bertpar", "bare")]
+    ours, bare = measurements
+    assert bare["all_events"] > 5 * orchestration.bare_parent.NUM_ACTIVITIES
+    assert ours["all_events"] > ours["coordinator_events"] > 0
+    assert all(m["worker_cpu_ms"] > 0 and m["server_cpu_ms"] > 0 and m["worker_mib"] > 0 for m in measurements)
+    assert orchestration.table_of(measurements).row_count == 3
+    assert {figure.name for figure in orchestration.figures_of(measurements) if figure.value <= 0} == set()
