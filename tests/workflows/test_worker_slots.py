@@ -13,11 +13,13 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from bertpar.activities import _slot
+from bertpar.activities._job import heartbeats
 from bertpar.capacity import capacity_of
 from bertpar.events import TrainJob, TrainResult
+from bertpar.observe import observe
 from bertpar.slots import Slots
 from bertpar.spec import Demand
-from bertpar.states import RunBatch
+from bertpar.states import Command, RunBatch
 from bertpar.worker import make_worker
 from bertpar.workflows import CoordinatorWorkflow
 from tests.stack.lingering import Lingering, Slow
@@ -121,12 +123,13 @@ async def test_runs_of_two_threads_on_two_slots_are_trained_one_after_the_other_
         nonlocal at_once, peak
         at_once += 1
         peak = max(peak, at_once)
-        await may_end.wait()
+        async with heartbeats():
+            await may_end.wait()
         at_once -= 1
         return trained(job, checkpoint_of(job, 10))
 
     script.train = train
-    async with running_sweep(client, script, training_slots=slots) as sweep:
+    async with running_sweep(client, script, training_slots=slots, heartbeat_timeout_seconds=8.0) as sweep:
         handle = await sweep.start()
         refs = tuple(replace(sweep.ref(index), demand=LARGE) for index in range(3))
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=refs, final=True))
@@ -151,3 +154,36 @@ async def test_a_run_that_no_worker_can_carry_fails_after_some_tries_and_says_wh
     assert failure.error_type == "WorkerTooSmallError"
     assert "trainer.devices=4 takes 4 slots; this worker has 2 slots and 2 CPU threads" in failure.message
     assert status.runs[1].status == "completed"
+
+
+async def test_who_waits_for_its_turn_on_a_worker_is_shown_so_and_can_be_cancelled_with_its_number_unused(
+    client: Client,
+) -> None:
+    slots, may_end = Slots(capacity_of(2, num_cpus=2)), asyncio.Event()
+    _slot.share(slots)
+
+    async def train(job: TrainJob) -> TrainResult:
+        async with heartbeats():
+            await may_end.wait()
+        return trained(job, checkpoint_of(job, 10))
+
+    async with running_sweep(client, Script(train=train), training_slots=slots, heartbeat_timeout_seconds=8.0) as sweep:
+        handle = await sweep.start()
+        small, large = sweep.ref(0), replace(sweep.ref(1), demand=LARGE)
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(small,), final=False))
+        await until(lambda: len(sweep.script.train_jobs) == 1)
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(large,), final=True))
+        await until(lambda: slots.would_wait(SMALL))  # a slot is free, but it is not its turn
+        async with asyncio.timeout(20):
+            while (view := await observe(client, sweep.sweep_id)).runs[1].waiting is None:
+                await asyncio.sleep(0.1)
+        assert view.runs[1].status == "waiting"
+        assert view.runs[1].waiting == "its turn on a worker with 2 slots and 2 CPU threads"
+        cancelling = Command(kind="cancel", run=1)
+        await handle.execute_update(CoordinatorWorkflow.steer, cancelling)
+        await until(lambda: not slots.would_wait(SMALL))
+        may_end.set()
+        await handle.result()
+        status = await handle.query(CoordinatorWorkflow.status)
+    assert [state.status for state in status.runs] == ["completed", "cancelled"]
+    assert [state.attempt for state in status.runs] == [1, 0]

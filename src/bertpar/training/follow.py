@@ -15,6 +15,7 @@ from bertpar.ranks import Team
 from bertpar.store import Store
 from bertpar.training.batches import PlannedSteps
 from bertpar.training.collective import join
+from bertpar.training.explaining import explaining_failures
 from bertpar.training.module import Classifier
 from bertpar.training.plan import plan_batches
 from bertpar.training.run import configure_process, load_model, make_trainer
@@ -38,7 +39,8 @@ def follow(job: TrainJob, store: Store, team: Team) -> None:
     module = Classifier(model, spec, plan.total_steps, job.lr_scale, ranks)
     module.step = start.step
     steps = PlannedSteps(data, plan, (), start.step, layout, ranks.share)
-    make_trainer([_WithOptimizer(start.optimizer)], num_legs=1).fit(module, steps)
+    with explaining_failures(module, plan, data):
+        make_trainer([_WithOptimizer(start.optimizer)], num_legs=1).fit(module, steps)
 
 
 class _WithOptimizer(pl.Callback):

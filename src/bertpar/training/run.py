@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,15 +19,7 @@ from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
 from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.dropout import use_fast_dropout
-from bertpar.errors import (
-    BertparError,
-    ConfigError,
-    ModelError,
-    NotANumberError,
-    OutOfMemoryError,
-    PreemptedError,
-    is_out_of_memory,
-)
+from bertpar.errors import ConfigError, ModelError, PreemptedError
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.holds import bring_back_held
 from bertpar.jobs import Emit
@@ -43,6 +34,7 @@ from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.callbacks import RunRecorder
 from bertpar.training.collective import join
 from bertpar.training.continuity import Continuity
+from bertpar.training.explaining import explaining_failures
 from bertpar.training.fence import Fence, hold_fence
 from bertpar.training.module import Classifier
 from bertpar.training.outbox import Outbox
@@ -52,8 +44,6 @@ from bertpar.training.state import TrainingState, is_intact, load_start, restore
 
 _MAX_CHECKPOINTS = 9000
 """Temporal takes 10,000 signals for one workflow execution."""
-
-_MAX_ROWS_TOLD = 8
 
 
 def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
@@ -177,7 +167,7 @@ class _Attempt:
         )
         with closing(recorder):
             recorder.catch_up()
-            with self._explaining_failures(module):
+            with explaining_failures(module, self.plan, self._train_data):
                 self._fit(module, recorder)
             recorder.finish()
         return state
@@ -194,25 +184,6 @@ class _Attempt:
             steps = PlannedSteps(self._train_data, self.plan, self._legs, state.step, layout, self._ranks.share)
             make_trainer([recorder], num_legs=len(remaining)).fit(module, steps, validation)
 
-    @contextmanager
-    def _explaining_failures(self, module: Classifier) -> Iterator[None]:
-        """Let failures of a step say which step, and of which examples."""
-        try:
-            yield
-        except NotANumberError as error:
-            raise _at_step(NotANumberError(f"{error} {self._examples_of(module.step + 1)}"), module) from error
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            size = math.ceil(self._spec.trainer.batch_size / self.plan.batch_divisor)
-            text = f"step {module.step + 1}, micro-batches of {size}: {error}. Lower trainer.batch_size, and raise "
-            raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module) from error
-
-    def _examples_of(self, step: int) -> str:
-        row_ids = [self._train_data.row_id(int(i)) for part in self.plan.micro_batches(step) for i in part]
-        more = "" if len(row_ids) <= _MAX_ROWS_TOLD else f" and {len(row_ids) - _MAX_ROWS_TOLD} more"
-        return f"(its examples: rows {', '.join(row_ids[:_MAX_ROWS_TOLD])}{more})"
-
 
 def _check_model(folder: Path, job: TrainJob) -> None:
     """Refuse weights that were changed in place after the run was submitted."""
@@ -221,11 +192,6 @@ def _check_model(folder: Path, job: TrainJob) -> None:
             f"the model in {folder} is another than the one that the sweep began with (digest {found[:12]} instead of "
             f"{job.snapshot.model_digest[:12]}). Put that one back, or start a sweep of its own with this one"
         )
-
-
-def _at_step(error: BertparError, module: Classifier) -> BertparError:
-    error.step = module.step + 1
-    return error
 
 
 def _check_number_of_checkpoints(spec: RunSpec, total_steps: int, num_validations: int) -> None:

@@ -1,0 +1,44 @@
+"""What is told of a step that fails: which one it was, and of which examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bertpar.data.snapshot import SplitData
+from bertpar.errors import BertparError, NotANumberError, OutOfMemoryError, is_out_of_memory
+from bertpar.training.module import Classifier
+from bertpar.training.plan import BatchPlan
+
+_MAX_ROWS_TOLD = 8
+
+
+@contextmanager
+def explaining_failures(module: Classifier, plan: BatchPlan, data: SplitData) -> Iterator[None]:
+    """Let failures of a step say which step, and of which examples.
+
+    Raises:
+        NotANumberError, OutOfMemoryError: with the step at which it happened.
+    """
+    try:
+        yield
+    except NotANumberError as error:
+        raise _at_step(NotANumberError(f"{error} {_examples_of(module.step + 1, plan, data)}"), module) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = math.ceil(plan.batch_size / plan.batch_divisor)
+        text = f"step {module.step + 1}, micro-batches of {size}: {error}. Lower trainer.batch_size, and raise "
+        raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module) from error
+
+
+def _at_step(error: BertparError, module: Classifier) -> BertparError:
+    error.step = module.step + 1
+    return error
+
+
+def _examples_of(step: int, plan: BatchPlan, data: SplitData) -> str:
+    row_ids = [data.row_id(int(i)) for part in plan.micro_batches(step) for i in part]
+    more = "" if len(row_ids) <= _MAX_ROWS_TOLD else f" and {len(row_ids) - _MAX_ROWS_TOLD} more"
+    return f"(its examples: rows {', '.join(row_ids[:_MAX_ROWS_TOLD])}{more})"
