@@ -7,7 +7,6 @@ writes events to another: libraries print to standard output as they like.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -16,12 +15,12 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, is_dataclass
 from typing import Any, NoReturn
 
 from bertpar.code import check_code
 from bertpar.codec import fetch_spec, from_json
 from bertpar.errors import failure_of
+from bertpar.event_stream import EventStream
 from bertpar.events import TICK, TICK_SECONDS, EvaluateJob, Failure, PredictJob, SnapshotJob, TrainJob
 from bertpar.paths import home
 from bertpar.ranks import Team, form_team
@@ -87,28 +86,22 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     if team.rank > 0:
         os.close(events_fd)
         team.follow(lambda: _follow(job, team))
-    events = os.fdopen(events_fd, "w", encoding="utf-8")
-
-    writing = threading.Lock()
-
-    def emit(kind: str, value: Any) -> None:
-        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        with writing:
-            events.write(json.dumps({"kind": kind, "value": plain}) + "\n")
-            events.flush()
+    events = EventStream(os.fdopen(events_fd, "w", encoding="utf-8"))
 
     def fail(failure: Failure) -> NoReturn:
-        emit("failure", failure)
+        events.emit("failure", failure)
+        events.flush()
         os._exit(0)
 
-    threading.Thread(target=_tick, args=(emit, team), name="tick", daemon=True).start()
+    threading.Thread(target=_tick, args=(events.emit, team), name="tick", daemon=True).start()
     team.watch(fail)
     try:
-        emit("result", run(kind, job, emit))
+        events.emit("result", run(kind, job, events.emit))
     except Exception as error:
         with suppress(OSError):  # where the disk is full, so is the log's
             traceback.print_exc()
-        emit("failure", failure_of(error))
+        events.emit("failure", failure_of(error))
+    events.flush()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
