@@ -56,11 +56,14 @@ class EventStream:
                 events, self._waiting = self._waiting, []
                 self._is_writing = True
             try:
-                for kind, value in events:
-                    self._file.write(json.dumps({"kind": kind, "value": value}) + "\n")
-                    self._file.flush()
+                for event in events:
+                    self._write_one(*event)
             except OSError as error:
                 with self._changed:
                     self._failure = error
                     self._changed.notify_all()
                 return
+
+    def _write_one(self, kind: str, value: Any) -> None:
+        self._file.write(json.dumps({"kind": kind, "value": value}) + "\n")
+        self._file.flush()

@@ -140,3 +140,21 @@ def test_orchestration_counts_what_a_sweep_of_no_ops_costs(monkeypatch: pytest.M
     assert all(m["worker_cpu_ms"] > 0 and m["server_cpu_ms"] > 0 and m["worker_mib"] > 0 for m in measurements)
     assert orchestration.table_of(measurements).row_count == 3
     assert {figure.name for figure in orchestration.figures_of(measurements) if figure.value <= 0} == set()
+
+
+def test_fixed_costs_accounts_for_everybody_who_works_for_a_run(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed_costs = load("fixed_costs", monkeypatch)
+    monkeypatch.setattr(fixed_costs, "_SECONDS_TO_SETTLE", 0.0)
+    stack.sweep(*fixed_costs.TINY_RUN)
+    measured = fixed_costs.measure(stack, 2, 100)
+    roles = (measured.client, measured.eval_jobs, measured.training_jobs, measured.eval_worker, measured.temporal)
+    assert min(roles) > 0
+    assert measured.cpu >= sum(roles) * 0.99
+
+
+def test_durability_cost_finds_the_parts_that_it_accounts_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    durability_cost = load("durability_cost", monkeypatch)
+    (measured,) = load("bare", monkeypatch).in_forks(durability_cost.measure, [(durability_cost.BERTPAR, TINY)], 1)
+    assert set(measured.parts) == set(durability_cost.PARTS)
+    assert min(measured.parts.values()) > 0
+    assert measured.checkpoints_per_step > 0
