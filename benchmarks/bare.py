@@ -28,7 +28,7 @@ from bertpar.layout import Layout, layout_for
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.paths import Home
 from bertpar.spec import SPLITS, RunSpec
-from bertpar.torch_setup import use_threads
+from bertpar.torch_setup import set_up_torch
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.module import Classifier
 from bertpar.training.plan import plan_batches, validation_steps
@@ -75,7 +75,7 @@ def parts_of(prepared: Prepared, spec: RunSpec, module_class: type[Classifier] =
     """Return the parts of the run's training, as a training process puts them together."""
     store, snapshot, trainer = prepared.store, prepared.snapshot, spec.trainer
     task, names = snapshot.task, snapshot.label_names
-    use_threads(trainer.num_threads)
+    set_up_torch(trainer.num_threads)
     train, validation, test = (open_split(store, snapshot, name) for name in SPLITS)
     plan = plan_batches(len(train), spec.seed, trainer)
     legs = validation_steps(plan, trainer)

@@ -12,8 +12,8 @@ from bertpar.processor import has_fast_bf16, processor_features
 from bertpar.spec import ComputePrecision, Precision
 
 
-def use_threads(num_threads: int | None, num_processes: int = 1) -> None:
-    """Have torch compute with `num_threads` CPU threads, on which bits depend.
+def set_up_torch(num_threads: int | None, num_processes: int = 1) -> None:
+    """Fix what results depend on: torch computes with `num_threads` CPU threads, and with kernels that repeat.
 
     None: with one for each CPU that this process may use, and shares with the others of `num_processes`.
     """
@@ -24,6 +24,10 @@ def use_threads(num_threads: int | None, num_processes: int = 1) -> None:
     # it; with AMX it would round to bfloat16. On GPUs it means TF32.
     is_exact = not torch.cuda.is_available() and "amx_tile" not in processor_features()
     torch.set_float32_matmul_precision("medium" if is_exact else "highest")
+    # On GPUs the gradient of flash attention can be had the same each time; those of the others that torch may choose
+    # for scaled_dot_product_attention cannot. Where flash does not apply there are plain products.
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def compute_precision(wanted: Precision) -> ComputePrecision:

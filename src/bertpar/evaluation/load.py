@@ -17,7 +17,7 @@ from bertpar.layout import Layout, layout_for
 from bertpar.models import load_tokenizer
 from bertpar.spec import RunSpec
 from bertpar.store import Bundle, Store
-from bertpar.torch_setup import attention_implementation, use_threads
+from bertpar.torch_setup import attention_implementation, set_up_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
     except CorruptError as error:
         raise CheckpointDamagedError(str(error)) from error
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
-    use_threads(spec.trainer.num_threads)
+    set_up_torch(spec.trainer.num_threads)
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention_implementation()

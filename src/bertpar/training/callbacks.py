@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from transformers import PreTrainedModel
 
 from bertpar import faults
-from bertpar.errors import PreemptedError
+from bertpar.errors import NotANumberError, PreemptedError
 from bertpar.events import MetricRow, Progress, TrainJob
 from bertpar.jobs import Emit
 from bertpar.spec import RunSpec
@@ -126,7 +127,7 @@ class RunRecorder(Checkpoint):
         self._window_examples += sum(len(micro_batch.positions_B) for micro_batch in batch)
         validates = step in self._validation_steps
         if validates or step % self._spec.trainer.log_every_n_steps == 0:
-            self._log_window(pl_module.learning_rate(step))
+            self._log_window(pl_module)
         self._report("training", throttled=True)
         self._committer.check()
         if self._stop_asked:
@@ -187,23 +188,37 @@ class RunRecorder(Checkpoint):
         state, now = self.state, time.perf_counter()
         state.work_seconds += now - self._counted_until
         self._counted_until = now
-        self._read_losses()
+        self._read_losses(module)
         self._committer.begin(state, module.model, self._optimizer_state or trainer.optimizers[0].state_dict())
 
-    def _read_losses(self) -> None:
-        """Let the window have the losses of the newest steps: one wait for an accelerator, not one a step."""
-        if self._losses:
-            self.state.window += torch.stack(self._losses).tolist()
-            self._losses = []
+    def _read_losses(self, module: Classifier) -> None:
+        """Let the window have the losses of the newest steps: one wait for an accelerator, not one a step.
 
-    def _log_window(self, learning_rate: float) -> None:
+        Raises:
+            NotANumberError: one of them is NaN or infinite.
+        """
+        if not self._losses:
+            return
+        losses: list[float] = torch.stack(self._losses).tolist()
+        self._losses = []
+        for step, loss in enumerate(losses, self.state.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                error = NotANumberError(
+                    f"train/loss={loss} at step {step} (lr={module.learning_rate(step):.3g}). "
+                    "The same step would fail again: lower lr, or set optim.clip"
+                )
+                error.step = step
+                raise error
+        self.state.window += losses
+
+    def _log_window(self, module: Classifier) -> None:
         seconds = time.perf_counter() - self._window_started
-        self._read_losses()
+        self._read_losses(module)
         window = self.state.window
         self._add_rows(
             {
                 "train/loss": sum(window) / len(window),
-                "lr": learning_rate,
+                "lr": module.learning_rate(self.state.step),
                 EXAMPLES_PER_SECOND: self._window_examples / seconds,
             }
         )
@@ -228,8 +243,8 @@ class RunRecorder(Checkpoint):
     def _report(self, phase: Any, *, throttled: bool = False) -> None:
         if throttled and not self._progress.is_due():
             return
-        if self._newest_loss is not None:
-            self._progress.loss = float(self._newest_loss)
+        if self._newest_loss is not None and math.isfinite(loss := float(self._newest_loss)):
+            self._progress.loss = loss
         self._progress.report(phase, self.state)
 
 

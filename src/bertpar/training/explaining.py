@@ -24,17 +24,18 @@ def explaining_failures(module: Classifier, plan: BatchPlan, data: SplitData) ->
     try:
         yield
     except NotANumberError as error:
-        raise _at_step(NotANumberError(f"{error} {_examples_of(module.step + 1, plan, data)}"), module) from error
+        step = error.step or module.step + 1
+        raise _at_step(NotANumberError(f"{error} {_examples_of(step, plan, data)}"), step) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         size = math.ceil(plan.batch_size / plan.batch_divisor)
         text = f"step {module.step + 1}, micro-batches of {size}: {error}. Lower trainer.batch_size, and raise "
-        raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module) from error
+        raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module.step + 1) from error
 
 
-def _at_step(error: BertparError, module: Classifier) -> BertparError:
-    error.step = module.step + 1
+def _at_step(error: BertparError, step: int) -> BertparError:
+    error.step = step
     return error
 
 

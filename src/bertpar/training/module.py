@@ -14,7 +14,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from bertpar.batching import Batch
-from bertpar.errors import NotANumberError
 from bertpar.evaluation.metrics import classification_metrics, regression_metrics
 from bertpar.layout import logits
 from bertpar.spec import RunSpec
@@ -68,8 +67,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, micro_batches: list[Batch], batch_idx: int) -> Tensor:
         """Do one optimizer step, and return its mean loss over all examples (float32 scalar).
 
-        Raises:
-            NotANumberError: the loss is NaN or infinite.
+        Nothing here waits for an accelerator: whether the loss is a number is looked at when it is read (callbacks.py).
         """
         step = self.step + 1
         # dropout: a function of the step, not of what came before
@@ -87,11 +85,6 @@ class Classifier(pl.LightningModule):
             self.manual_backward(loss)
             total += loss.detach()
         total = self._ranks.average([p for p in self.model.parameters() if p.requires_grad], total, num_examples)
-        if not torch.isfinite(total):
-            raise NotANumberError(
-                f"train/loss={total.item()} at step {step} (lr={learning_rate:.3g}). "
-                "The same step would fail again: lower lr, or set optim.clip"
-            )
         if self.spec.optim.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
         optimizer.step()

@@ -29,7 +29,7 @@ from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.ranks import current_team
 from bertpar.spec import RunSpec
 from bertpar.store import Store
-from bertpar.torch_setup import use_threads
+from bertpar.torch_setup import set_up_torch
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.callbacks import RunRecorder
 from bertpar.training.collective import join
@@ -243,7 +243,7 @@ def _checkpoint_of(state: TrainingState, step: int) -> CheckpointRef:
 
 def configure_process(spec: RunSpec) -> None:
     """Fix everything about this process that the bits of the result depend on."""
-    use_threads(spec.trainer.num_threads, num_processes=spec.trainer.devices)
+    set_up_torch(spec.trainer.num_threads, num_processes=spec.trainer.devices)
     disable_progress_bar()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
