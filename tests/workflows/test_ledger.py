@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
+import pytest
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from bertpar.claims import Claimed, ClaimJob
-from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
+from bertpar.events import ATTEMPT_ENDED, ATTEMPT_STARTED, CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.observe import observe
-from tests.workflows.conftest import Script, checkpoint, running_sweep, save, trained
+from bertpar.states import RunBatch
+from bertpar.workflows import CoordinatorWorkflow
+from tests.workflows.conftest import Script, at_rest, checkpoint, running_sweep, save, trained
 
 
 def result(job: TrainJob, seconds: float, resumed_work_seconds: float = 0.0) -> TrainResult:
@@ -39,6 +43,39 @@ async def test_a_sweep_knows_and_tells_mlflow_what_was_spent_and_lost(client: Cl
     told = ("bertpar.spent_seconds", "bertpar.lost_seconds", "bertpar.saved_seconds")
     assert [tags[f"{sweep.sweep_id}/0"][key] for key in told] == ["160.0", "20.0", "0.0"]
     assert [tags[sweep.sweep_id][key] for key in told] == ["260.0", "20.0", "0.0"]
+
+
+async def test_only_the_end_of_an_attempt_that_failed_costs_the_sweep_a_signal(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        if job.attempt == 1:
+            raise ApplicationError("killed", None, None, 60.0, type="ProcessDiedError")
+        return result(job, 100.0)
+
+    async with running_sweep(client, Script(train=train)) as sweep:
+        (run,) = (await sweep.run(sweep.ref(0))).runs
+        history = await client.get_workflow_handle(sweep.sweep_id).fetch_history()
+    signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+    assert [signal for signal in signals if signal] == [ATTEMPT_STARTED, ATTEMPT_ENDED, ATTEMPT_STARTED]
+    assert (run.spent_seconds, run.has_slot, run.slot_since) == (160.0, False, None)
+
+
+async def test_a_training_that_is_done_when_its_sweep_is_cancelled_has_spent_its_time(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        with suppress(asyncio.CancelledError):
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.1)
+        return result(job, 100.0)
+
+    async with running_sweep(client, Script(train=train)) as sweep:
+        handle = await sweep.start()
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(sweep.ref(0),), final=True))
+        await at_rest(handle, lambda status: status.runs[0].has_slot)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+        (run,) = (await handle.query(CoordinatorWorkflow.status)).runs
+    assert (run.status, run.spent_seconds) == ("cancelled", 100.0)
 
 
 async def test_a_lost_worker_has_spent_what_its_last_heartbeat_said(client: Client) -> None:
