@@ -33,9 +33,6 @@ _MESSAGE_BYTES = 65536
 _DRAIN_SECONDS = 5.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Thread pools started at import would not survive the fork; training sets its own number afterwards."""
-_KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
-"""For glibc: each step allocates what the one before has freed. Handed back to the kernel meanwhile, it comes as new
-pages, whose faults take a twentieth of a short step. What a process needs at most stays the same."""
 
 EventHandler = Callable[[str, Any], Awaitable[None]]
 """Called with an event's kind and its value as plain JSON."""
@@ -104,7 +101,7 @@ class JobStarter:
                 with theirs, open_log(self._log_file) as log:
                     self._process = await asyncio.create_subprocess_exec(
                         *(sys.executable, "-m", "bertpar.template", str(theirs.fileno()), str(os.getpid())),
-                        env={**os.environ, **_KEEP_FREED_MEMORY, **self._environment, **_ONE_THREAD},
+                        env={**os.environ, **self._environment, **_ONE_THREAD},
                         pass_fds=(theirs.fileno(),),
                         stdin=asyncio.subprocess.DEVNULL,
                         stdout=log,
