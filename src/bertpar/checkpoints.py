@@ -13,6 +13,9 @@ from bertpar.store import Bundle, Store
 OPTIMIZER_FILE = "optimizer.safetensors"
 ROWS_FILE = "metric_rows.json"
 STATE_FILE = "training_state.json"
+WEIGHTS_FILE = "model.safetensors"
+NOT_OF_THE_MODEL = (OPTIMIZER_FILE, ROWS_FILE, STATE_FILE)
+"""What a checkpoint holds beside a model that any program can load."""
 
 
 def checkpoints_folder(run_id: str) -> str:
@@ -67,4 +70,6 @@ def waiting_rows(store: Store, run_id: str) -> list[MetricRow]:
         CorruptError: that checkpoint is damaged.
     """
     newest = find_checkpoints(store, run_id)[:1]
-    return [row for checkpoint in newest for row in read_rows(store.fetch(checkpoint.key, digest=checkpoint.digest))]
+    others = (OPTIMIZER_FILE, STATE_FILE, WEIGHTS_FILE)
+    folders = [store.fetch(checkpoint.key, digest=checkpoint.digest, unread=others) for checkpoint in newest]
+    return [row for folder in folders for row in read_rows(folder)]

@@ -122,7 +122,7 @@ FILES = (
         name="best and last checkpoint are checked at the end",
         protects="A result is reported only of checkpoints that are whole.",
         file="training/run.py",
-        code="damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]",
+        code="damaged = [c.step for c in shown if not is_intact(store, c, attempt.note)]",
         instead="damaged: list[int] = []",
         tests=tests_of(
             _DAMAGED, "a_best_checkpoint_that_is_damaged_while_training_goes_on_is_made_again_before_it_ends"

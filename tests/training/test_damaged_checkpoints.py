@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bertpar.checkpoints import OPTIMIZER_FILE, ROWS_FILE, STATE_FILE, find_checkpoints
+from bertpar.checkpoints import OPTIMIZER_FILE, ROWS_FILE, STATE_FILE, WEIGHTS_FILE, find_checkpoints
 from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import MANIFEST
-from bertpar.training.state import WEIGHTS_FILE, is_intact, restore_newest
+from bertpar.training.state import is_intact, restore_newest
 from tests.training.conftest import SPEC as UNVALIDATED
 from tests.training.conftest import Killed, Lab, same_weights, with_trainer
 

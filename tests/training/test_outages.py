@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bertpar import tracking
-from bertpar.checkpoints import find_checkpoints, waiting_rows
+from bertpar.checkpoints import WEIGHTS_FILE, find_checkpoints, waiting_rows
 from bertpar.errors import PreemptedError, StoreError
 from bertpar.events import CheckpointSaved, MetricRow, Progress
 from bertpar.spec import TrackingSpec
@@ -20,7 +20,6 @@ from bertpar.store import Store
 from bertpar.store.local import IsNeeded, never
 from bertpar.training import callbacks, committer
 from bertpar.training.outbox import Outbox
-from bertpar.training.state import WEIGHTS_FILE
 from tests.e2e.conftest import until
 from tests.training.conftest import SPEC, Killed, Lab, same_weights, with_trainer
 from tests.training.test_resume import metric_rows

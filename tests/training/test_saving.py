@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load, load_file
 
-from bertpar.checkpoints import OPTIMIZER_FILE
+from bertpar.checkpoints import OPTIMIZER_FILE, WEIGHTS_FILE
 from bertpar.events import CheckpointSaved, Progress
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import Store, sha256_of, write_hashed
 from bertpar.training import callbacks, committer
 from bertpar.training.saving import CheckpointCopy
-from bertpar.training.state import WEIGHTS_FILE, TrainingState
+from bertpar.training.state import TrainingState
 from bertpar.training.tensor_file import TensorFile
 from tests.training.conftest import SPEC, TINY, Lab, same_weights
 

@@ -313,3 +313,15 @@ def test_an_upload_that_is_cut_short_commits_nothing(remote: Store, monkeypatch:
 def test_a_remote_store_without_a_driver_is_an_error_of_the_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"store\.root=nowhere://x"):
         Store("nowhere://x", tmp_path).find("a/b")
+
+
+def test_files_that_nobody_will_read_are_not_checked_and_all_others_are(store: Store) -> None:
+    def fill(folder: Path) -> None:
+        write(folder / "small", "rows")
+        write(folder / "large", "weights")
+
+    store.publish("a/b", fill)
+    write(store.fetch("a/b") / "large", "weighty")
+    assert (store.fetch("a/b", unread=("large",)) / "small").read_text() == "rows"
+    with pytest.raises(CorruptError, match="large differs from its manifest"):
+        store.fetch("a/b", unread=("small",))

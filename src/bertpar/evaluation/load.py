@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bertpar.checkpoints import NOT_OF_THE_MODEL
 from bertpar.codec import fetch_spec
 from bertpar.data.reading import fetch_tokenizer
 from bertpar.errors import CheckpointDamagedError, CorruptError
@@ -57,7 +58,7 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
 
     spec = fetch_spec(store, spec_key)
     try:
-        folder = store.fetch(checkpoint.key, digest=checkpoint.digest)
+        folder = store.fetch(checkpoint.key, digest=checkpoint.digest, unread=NOT_OF_THE_MODEL)
     except CorruptError as error:
         raise CheckpointDamagedError(str(error)) from error
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))

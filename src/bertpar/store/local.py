@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +92,10 @@ class LocalPlace:
         durable.sync(target.parent)
         return bundle
 
-    def verify(self, bundle: Bundle) -> tuple[Path, str | None]:
-        """Return the bundle's folder, and what is wrong with it."""
+    def verify(self, bundle: Bundle, unread: Collection[str] = ()) -> tuple[Path, str | None]:
+        """Return the bundle's folder, and what is wrong with it, files left aside that nobody will read."""
         folder = self.path(bundle.key)
-        return folder, find_damage(folder, bundle)
+        return folder, find_damage(folder, bundle, unread)
 
     def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
         """Delete the bundle, in one moment for readers, and say so; one that is needed, asked then, comes back."""

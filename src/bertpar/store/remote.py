@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,14 @@ class RemotePlace:
         self._cache.remove(bundle.key)
         return self._cache.commit(folder, bundle)
 
-    def verify(self, bundle: Bundle) -> tuple[Path, str | None]:
-        """Return the folder of the bundle's copy, and what is wrong with it: a bad copy is fetched once more."""
+    def verify(self, bundle: Bundle, unread: Collection[str] = ()) -> tuple[Path, str | None]:
+        """Return the folder of the bundle's copy, and what is wrong with it: a bad copy is fetched once more.
+
+        Of a copy that is there the `unread` files are left aside; what is fetched is checked as a whole.
+        """
         folder = self.path(bundle.key)
         copy = self._cache.find(bundle.key)
-        if copy is not None and copy.digest == bundle.digest and find_damage(folder, bundle) is None:
+        if copy is not None and copy.digest == bundle.digest and find_damage(folder, bundle, unread) is None:
             return folder, None
         staging = unfinished(folder)
         try:

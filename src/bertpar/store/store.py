@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,11 @@ class Store:
         with self.errors_told(f"cannot look at {key}"):
             return self._place.made_at(key)
 
-    def fetch(self, key: str, *, digest: str | None = None) -> Path:
+    def fetch(self, key: str, *, digest: str | None = None, unread: Collection[str] = ()) -> Path:
         """Return a local folder with the bundle's files, every one checked against its sha256.
+
+        Not checked are those that the caller names because it will not read them: a reader of a kilobyte need not
+        wait for the digest of hundreds of megabytes.
 
         Raises:
             CorruptError: no such bundle, another one than `digest`, or a file that differs from the manifest.
@@ -131,7 +134,7 @@ class Store:
         if digest is not None and bundle.digest != digest:
             raise CorruptError(f"{key} in store {self.root} has digest {bundle.digest}, not {digest}")
         with self.errors_told(f"cannot read {key}"):
-            folder, damage = self._place.verify(bundle)
+            folder, damage = self._place.verify(bundle, unread)
         if damage is not None:
             raise CorruptError(f"{key} in store {self.root} is damaged: {damage}")
         return folder

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bertpar.checkpoints import OPTIMIZER_FILE, ROWS_FILE, STATE_FILE
+from bertpar.checkpoints import NOT_OF_THE_MODEL
 from bertpar.events import EvaluationRecord, MetricRow, SnapshotRef
 from bertpar.store import Store
 from bertpar.tracking.rows import log_artifacts, log_missing_rows
-
-_NOT_OF_THE_MODEL = (OPTIMIZER_FILE, ROWS_FILE, STATE_FILE)
 
 
 def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: SnapshotRef, store: Store) -> None:
@@ -29,6 +27,6 @@ def log_evaluation(uri: str, run_id: str, record: EvaluationRecord, snapshot: Sn
 
 
 def _log_files(uri: str, run_id: str, artifact_path: str, key: str, store: Store, digest: str | None = None) -> None:
-    folder, bundle = store.fetch(key, digest=digest), store.find(key)
+    folder, bundle = store.fetch(key, digest=digest, unread=NOT_OF_THE_MODEL), store.find(key)
     assert bundle is not None
-    log_artifacts(uri, run_id, [folder / name for name in bundle.files if name not in _NOT_OF_THE_MODEL], artifact_path)
+    log_artifacts(uri, run_id, [folder / name for name in bundle.files if name not in NOT_OF_THE_MODEL], artifact_path)

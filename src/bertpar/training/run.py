@@ -73,7 +73,8 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
                 resumed_from, resumed_work_seconds = attempt.started_at, attempt.work_seconds_before
             best_validated = best_validation(state.validations, spec.checkpoint)
             best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
-            damaged = [c.step for c in (best, last) if not is_intact(store, c, attempt.note)]
+            shown = {c.key: c for c in (best, last)}.values()
+            damaged = [c.step for c in shown if not is_intact(store, c, attempt.note)]
             if not damaged:
                 break
             if spec.trainer.devices > 1:  # the other ranks have done all their steps

@@ -15,10 +15,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from bertpar.checkpoints import OPTIMIZER_FILE, STATE_FILE, reference_to, write_rows
+from bertpar.checkpoints import OPTIMIZER_FILE, STATE_FILE, WEIGHTS_FILE, reference_to, write_rows
 from bertpar.events import CheckpointRef, MetricRow
 from bertpar.store import FileDigest, Store, write_hashed
-from bertpar.training.state import WEIGHTS_FILE, TrainingState, named_tensors
+from bertpar.training.state import TrainingState, named_tensors
 from bertpar.training.tensor_file import TensorFile
 
 

@@ -16,14 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bertpar.checkpoints import OPTIMIZER_FILE, STATE_FILE, read_rows
+from bertpar.checkpoints import NOT_OF_THE_MODEL, OPTIMIZER_FILE, STATE_FILE, WEIGHTS_FILE, read_rows
 from bertpar.errors import ModelError
 from bertpar.events import CheckpointRef, MetricRow
 from bertpar.spec import CheckpointSpec, StartSpec
 from bertpar.store import Store
 from bertpar.training.selection import Validation, best_validation
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(kw_only=True)
@@ -84,7 +82,7 @@ def load_start(store: Store, start: StartSpec, model: PreTrainedModel) -> None:
         CorruptError: it is gone or damaged.
         ModelError: it is one of a model of another shape.
     """
-    folder = store.fetch(start.key, digest=start.digest)
+    folder = store.fetch(start.key, digest=start.digest, unread=NOT_OF_THE_MODEL)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except RuntimeError as error:
