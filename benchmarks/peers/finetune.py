@@ -93,8 +93,8 @@ def finetune(
         torch.save(state, best_file.with_name("last.pt"))
         if validated > best:
             best = validated
-            torch.save(state, best_file)
-    classifier.load_state_dict(torch.load(best_file)["model"])
+            torch.save(classifier.state_dict(), best_file)
+    classifier.load_state_dict(torch.load(best_file))
     tested = accuracy(test_loader)
     log({"test/accuracy": tested}, step)
     return {"val/accuracy": best, "test/accuracy": tested, "steps": step}
