@@ -78,7 +78,7 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     """Be the job process: forked by the template, dead with it."""
     die_with(parent_pid)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Packed batches have new shapes at each step, for which oneDNN would keep 1024 kernels: 0.3 GB that nobody uses again.
+    # packed batches have new shapes at each step: oneDNN would keep 1024 kernels, 0.3 GB that nobody uses again
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on GPUs do not repeat
     job_class, _ = KINDS[kind]
