@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from bertpar.activities.train import tell_start
+from bertpar.capacity import capacity_of
 from bertpar.claims import Claimed, ClaimJob
 from bertpar.events import (
     CHECKPOINT_SAVED,
@@ -29,6 +30,7 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
+from bertpar.slots import Slots
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.states import RunRef, SweepOptions, SweepSummary, tracking_queue
 from bertpar.submit import submit_batch
@@ -137,13 +139,14 @@ async def _make_report(job: ReportJob) -> None:
 @asynccontextmanager
 async def serving(client: Client) -> AsyncIterator[None]:
     """Serve a sweep's queues with bertpar's own workers."""
+    slots = Slots(capacity_of(NUM_SLOTS, NUM_SLOTS))
     make = partial(make_worker, client=client, num_slots=NUM_SLOTS, grace=timedelta(0))
     evaluation = [_make_snapshot, _claim_run, _evaluate]
     tracking = [_open_run, _close_run, _make_report]
     async with (
         make("eval", queue=_EVAL_QUEUE, workflows=WORKFLOWS, activities=evaluation),
         make("eval", queue=tracking_queue(_EVAL_QUEUE), workflows=[], activities=tracking),
-        make("training", queue=_TRAINING_QUEUE, workflows=[], activities=[_train]),
+        make("training", queue=_TRAINING_QUEUE, workflows=[], activities=[_train], slots=slots),
     ):
         yield
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,6 +28,7 @@ class Answers:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple[str, int], Any]] = {}
         """By workflow id, with the execution and the length of its history before it was asked."""
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def to(
         self, client: Client, workflow_id: str, question: Callable[[Any], T]
@@ -35,18 +38,37 @@ class Answers:
         Raises:
             NotFoundError, WorkflowStuckError, RPCError: as `query`.
         """
-        try:
-            described = await client.get_workflow_handle(workflow_id).describe()
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise unknown_sweep(workflow_id) from error
-            raise
+        described = await describe(client, workflow_id)
+        return await self.of(client, described, question), described
+
+    async def of(self, client: Client, described: WorkflowExecutionDescription, question: Callable[[Any], T]) -> T:
+        """Return the answer of a workflow that the server has just described.
+
+        Raises:
+            NotFoundError, WorkflowStuckError, RPCError: as `query`.
+        """
         moment = (described.run_id, described.history_length)
-        kept = self._kept.get(workflow_id)
-        if kept is None or kept[0] != moment:
-            kept = self._kept[workflow_id] = moment, await query(client, workflow_id, question)
+        async with self._locks[described.id]:  # who asks at the same time takes the same answer
+            kept = self._kept.get(described.id)
+            if kept is None or kept[0] != moment:
+                kept = self._kept[described.id] = moment, await query(client, described.id, question)
         answer: T = kept[1]
-        return answer, described
+        return answer
+
+
+async def describe(client: Client, workflow_id: str) -> WorkflowExecutionDescription:
+    """Return what the server says of a workflow.
+
+    Raises:
+        NotFoundError: there is none.
+        RPCError: the server does not answer.
+    """
+    try:
+        return await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise unknown_sweep(workflow_id) from error
+        raise
 
 
 async def query(client: Client, workflow_id: str, question: Callable[[Any], T]) -> T:

@@ -21,7 +21,8 @@ class EventStream:
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
-        self._waiting: list[tuple[str, Any]] = []
+        self._waiting: list[tuple[str, str]] = []
+        """Kinds and lines."""
         self._changed = threading.Condition()
         self._is_writing = False
         self._failure: OSError | None = None
@@ -34,12 +35,13 @@ class EventStream:
             OSError: the reader is gone.
         """
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        line = json.dumps({"kind": kind, "value": plain}) + "\n"
         with self._changed:
             if self._failure is not None:
                 raise self._failure
             if kind in _GROWS_OLD:
                 self._waiting = [event for event in self._waiting if event[0] != kind]
-            self._waiting.append((kind, plain))
+            self._waiting.append((kind, line))
             self._changed.notify_all()
 
     def flush(self) -> None:
@@ -56,14 +58,11 @@ class EventStream:
                 events, self._waiting = self._waiting, []
                 self._is_writing = True
             try:
-                for event in events:
-                    self._write_one(*event)
+                for _, line in events:
+                    self._file.write(line)
+                    self._file.flush()
             except OSError as error:
                 with self._changed:
                     self._failure = error
                     self._changed.notify_all()
                 return
-
-    def _write_one(self, kind: str, value: Any) -> None:
-        self._file.write(json.dumps({"kind": kind, "value": value}) + "\n")
-        self._file.flush()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 from importlib import import_module
 
 from bertpar.code import job_code_digest, loaded_code
@@ -14,6 +15,8 @@ from bertpar.tracking.connection import import_mlflow
 
 _IMPORTED_LATE = ("pandas", "sklearn.metrics", "transformers.models.bert.modeling_bert")
 """What libraries import in the midst of their work: at the first step, validation or picture."""
+
+_log = logging.getLogger(__name__)
 
 
 def preload() -> None:
@@ -42,11 +45,23 @@ def preload() -> None:
 
 
 def _do_what_libraries_do_once() -> None:
-    """Fill the caches that libraries fill at a first call."""
-    import numpy as np
+    """Fill the caches that libraries fill at a first call; where one cannot be filled, jobs do it for themselves."""
+    for fill in (_compile_conversion_patterns, _find_fonts):
+        try:
+            fill()
+        except Exception as error:
+            _log.warning("%s failed, and is left to each job: %s", fill.__name__, error)
+
+
+def _compile_conversion_patterns() -> None:
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("bert")  # a thousand, of all architectures
+
+
+def _find_fonts() -> None:
+    import numpy as np
 
     from bertpar.evaluation.confusion import draw_confusion_matrix
 
-    get_checkpoint_conversion_mapping("bert")  # compiles a thousand patterns, of all architectures
-    draw_confusion_matrix(np.eye(2, dtype=np.int64), ("a", "b"), "", io.BytesIO())  # fonts
+    draw_confusion_matrix(np.eye(2, dtype=np.int64), ("a", "b"), "", io.BytesIO())

@@ -37,6 +37,8 @@ _LONGEST_WAIT_FOR_A_LOST_WORKER = timedelta(seconds=5)
 _MAX_RECONNECT_SECONDS = 5.0
 _SECONDS_BETWEEN_COMPLAINTS = 30.0
 _SECONDS_BETWEEN_TRIES_TO_SAY_READY = 1.0
+_NUM_THAT_WAIT = 8
+"""Activities of an evaluation worker beside those that compute: what waits for a slot must not keep claims waiting."""
 _NUM_TRACKING_SLOTS = 4
 """Calls to MLflow at once. A handful is enough: they wait for it, and for one lock of the host (tracking/runs.py)."""
 
@@ -135,9 +137,11 @@ async def run_worker(
     A second signal ends the process at once. `ready_file` receives the pid as soon as the worker runs.
     """
     slots = _divide_machine(num_slots)
-    polled = slots if kind == "training" else None  # what waits for a slot of evaluation's does so for seconds
-    workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, slots=polled, grace=grace)]
-    if kind == "eval":
+    if kind == "training":
+        workers = [make_worker(kind, client, queue=queue, num_slots=num_slots, slots=slots, grace=grace)]
+    else:
+        num_activities = num_slots + _NUM_THAT_WAIT
+        workers = [make_worker(kind, client, queue=queue, num_slots=num_activities, grace=grace)]
         workers.append(_make_tracking_worker(client, tracking_queue(queue), grace))
 
     async def warm_up_and_say_ready() -> None:

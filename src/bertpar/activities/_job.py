@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -86,8 +86,14 @@ class Pulse:
     """The signs of life of what an activity waits for."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, longest_start_seconds: float = LONGEST_START_SECONDS
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        longest_start_seconds: float = LONGEST_START_SECONDS,
+        *,
+        has_begun: bool = True,
     ) -> None:
+        """What has not begun, but waits for its turn, takes no time of its own."""
+        self._has_begun = has_begun
         self.details: list[Any] = []
         self._clock = clock
         self._began = clock()
@@ -106,8 +112,8 @@ class Pulse:
         self._alive_until = self._clock() + _LONGEST_SILENCE_SECONDS
 
     def seconds(self) -> float:
-        """Return for how long they have been watched."""
-        return self._clock() - self._began
+        """Return for how long they have been watched, of what has begun."""
+        return self._clock() - self._began if self._has_begun else 0.0
 
     def told(self) -> list[Any]:
         """Return the details to heartbeat with: who finds the worker lost knows until when it was there."""
@@ -134,8 +140,7 @@ async def heartbeats(pulse: Pulse | None = None) -> AsyncIterator[None]:
         yield
     finally:
         beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
+        await asyncio.wait({beating})  # not `await beating`: that could not be told from a cancellation of ours
 
 
 def _preempted_or(failure: Failure | None, seconds: float) -> ApplicationError:

@@ -43,31 +43,38 @@ async def slot_for_training(demand: Demand, attempt: int) -> AsyncIterator[Grant
         ApplicationError: WorkerTooSmallError; PreemptedError, where the worker is stopped meanwhile.
     """
     slots = shared_slots()
-    pulse = Pulse(longest_start_seconds=math.inf)
+    pulse = Pulse(longest_start_seconds=math.inf, has_begun=False)
     if slots.would_wait(demand):
         waiting = f"its turn on a worker with {slots.capacity}"
         pulse.details = [asdict(Progress(attempt=attempt, phase="starting", waiting=waiting))]
-    try:
+    async with _held(slots) as held:
         async with heartbeats(pulse):
-            granted = await _turn(slots, demand)
-    except BertparError as error:
-        raise application_error(failure_of(error)) from error
-    try:
+            try:
+                held.append(granted := await _turn(slots, demand))
+            except BertparError as error:
+                raise application_error(failure_of(error)) from error
         yield granted
-    finally:
-        slots.give_back(granted)
 
 
 @asynccontextmanager
 async def slot_for_evaluation(demand: Demand) -> AsyncIterator[Grant]:
     """Hold what the evaluation of a run takes: one device, and no more threads than there are."""
     slots = shared_slots()
-    async with heartbeats():
-        granted = await slots.take(at_most(demand, slots.capacity))
-    try:
+    async with _held(slots) as held:
+        async with heartbeats():
+            held.append(granted := await slots.take(at_most(demand, slots.capacity)))
         yield granted
+
+
+@asynccontextmanager
+async def _held(slots: Slots) -> AsyncIterator[list[Grant]]:
+    """Yield a list, and give back what was put into it: also what is held already when its heartbeats' end fails."""
+    held: list[Grant] = []
+    try:
+        yield held
     finally:
-        slots.give_back(granted)
+        for granted in held:
+            slots.give_back(granted)
 
 
 async def _turn(slots: Slots, demand: Demand) -> Grant:

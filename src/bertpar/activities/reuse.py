@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bertpar import results
 from bertpar.activities._job import application_error, heartbeats
-from bertpar.answers import query
+from bertpar.answers import Answers, describe
 from bertpar.claims import Claimed, ClaimJob, Forecast, LookUpJob
 from bertpar.errors import ConnectionFailedError, NotFoundError, WorkflowStuckError, failure_of
 from bertpar.forecast import foresee
@@ -29,6 +29,8 @@ _CANNOT_SAY = (RPCStatusCode.NOT_FOUND, RPCStatusCode.CANCELLED, RPCStatusCode.D
 """How the server speaks of a sweep that is forgotten, or another cluster's, or has no worker any more."""
 
 _LONGEST_WAIT = timedelta(seconds=15)
+_answers = Answers()
+"""Of the sweeps whose runs others wait for: many ask again and again, and each answer costs its sweep a replay."""
 
 
 @activity.defn
@@ -116,9 +118,10 @@ async def _in_flight_in(client: Client, sweep_id: str) -> list[str]:
         ConnectionFailedError: Temporal does not answer now.
     """
     try:
-        if (await client.get_workflow_handle(sweep_id).describe()).status is not WorkflowExecutionStatus.RUNNING:
+        described = await describe(client, sweep_id)
+        if described.status is not WorkflowExecutionStatus.RUNNING:
             return []
-        sweep: SweepStatus = await query(client, sweep_id, CoordinatorWorkflow.status)
+        sweep: SweepStatus = await _answers.of(client, described, CoordinatorWorkflow.status)
     except (NotFoundError, WorkflowStuckError):
         return []
     except RPCError as error:

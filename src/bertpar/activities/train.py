@@ -55,7 +55,7 @@ async def tell_start(job: TrainJob, waited_seconds: float = 0.0) -> None:
 
 
 async def _signal_patiently(workflow: WorkflowHandle[Any, Any], name: str, payload: Any) -> None:
-    """Signal through an outage of Temporal: training goes on meanwhile, its events wait in the pipe."""
+    """Signal through an outage of Temporal: training goes on meanwhile, its events wait with it."""
     while True:
         try:
             return await workflow.signal(name, payload)

@@ -57,7 +57,7 @@ def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
 
 def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
     split = open_split(store, job.snapshot, "test")
-    trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint)
+    trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint, job.demand.num_threads)
     logits_NC = predict_logits(
         trained.model,
         split,

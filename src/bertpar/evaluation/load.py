@@ -45,8 +45,10 @@ def find_intact_result(store: Store, key: str, emit: Emit) -> Bundle | None:
     return bundle
 
 
-def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef) -> TrainedModel:
-    """Return the checkpoint's model, and set torch's threads to `trainer.num_threads`: bits depend on them.
+def load_trained_model(
+    store: Store, spec_key: str, snapshot: SnapshotRef, checkpoint: CheckpointRef, num_threads: int | None
+) -> TrainedModel:
+    """Return the checkpoint's model, and have torch compute with `num_threads` CPU threads.
 
     Raises:
         CheckpointDamagedError, SnapshotDamagedError: the checkpoint, or the snapshot's tokenizer, is missing, damaged,
@@ -62,7 +64,7 @@ def load_trained_model(store: Store, spec_key: str, snapshot: SnapshotRef, check
     except CorruptError as error:
         raise CheckpointDamagedError(str(error)) from error
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
-    set_up_torch(spec.trainer.num_threads)
+    set_up_torch(num_threads)
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention_implementation()

@@ -37,7 +37,7 @@ def predict(job: PredictJob, store: Store, emit: Emit) -> PredictResult:
     data = (store.fetch(job.input_key) / INPUT_FILE).read_bytes()
     is_pair = fetch_spec(store, job.spec_key).data.text_pair_column is not None
     records = parse_input(data, is_pair=is_pair, is_regression=job.snapshot.task == "regression")
-    trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint)
+    trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint, job.demand.num_threads)
     logits_NC = predict_logits(
         trained.model,
         _TokenisedRecords(records, trained.tokenizer, trained.spec.data.max_length, is_pair=is_pair),

@@ -21,8 +21,6 @@ _STAGES = ("before_write", "written", "fsynced", "renamed", "committed")
 """Of a publication: nothing is there, files are written, files and manifest are on the disk, the bundle has its name,
 its name is on the disk."""
 
-_PIECE_BYTES = 2**18
-
 POINTS = tuple(f"{kind}.{stage}" for kind in KINDS for stage in _STAGES)
 """The fault points that publishing reaches (see faults.py)."""
 

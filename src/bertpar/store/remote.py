@@ -72,18 +72,23 @@ class RemotePlace:
         Of a copy that is there the `unread` files are left aside; what is fetched is checked as a whole.
         """
         folder = self.path(bundle.key)
-        copy = self._cache.find(bundle.key)
-        if copy is not None and copy.digest == bundle.digest and find_damage(folder, bundle, unread) is None:
+        if self._has_copy(bundle, unread):
             return folder, None
         staging = unfinished(folder)
         try:
             damage = self._download(bundle, staging)
-            if damage is None:
+            if damage is None and not self._has_copy(bundle):  # another process may read the one that it has just made
                 self._cache.remove(bundle.key)
                 self._cache.commit(staging, bundle)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return folder, damage
+
+    def _has_copy(self, bundle: Bundle, unread: Collection[str] = ()) -> bool:
+        copy = self._cache.find(bundle.key)
+        if copy is None or copy.digest != bundle.digest:
+            return False
+        return find_damage(self.path(bundle.key), bundle, unread) is None
 
     def remove(self, key: str, is_needed: IsNeeded = never) -> bool:
         """Delete the bundle, its manifest first, and its copy, and say so; one that is needed, asked then, stays."""

@@ -124,7 +124,7 @@ class RunRecorder(Checkpoint):
         self._newest_loss = outputs["loss"].detach()
         self._losses.append(self._newest_loss)
         faults.reach("step.done")
-        self._window_examples += sum(len(micro_batch.positions_B) for micro_batch in batch)
+        self._window_examples += self._spec.trainer.devices * sum(len(micro_batch.positions_B) for micro_batch in batch)
         validates = step in self._validation_steps
         if validates or step % self._spec.trainer.log_every_n_steps == 0:
             self._log_window(pl_module)
@@ -249,7 +249,7 @@ class RunRecorder(Checkpoint):
 
 
 class ProgressReporter:
-    """Emits progress a few times a second at most."""
+    """Emits progress, and knows when a few times a second would be too often."""
 
     def __init__(self, attempt: int, total_steps: int, notes: Sequence[str], emit: Emit) -> None:
         self._attempt = attempt

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bertpar.ranks import Team
-from bertpar.training.plan import Share
+from bertpar.training.plan import WHOLE, Share
 
 _FOR_EVER = timedelta(days=365)
 """Rank 0 validates, and waits for a full store, for as long as that takes; an end of a rank is noticed otherwise."""
@@ -33,7 +33,7 @@ class Beginning:
 class Alone:
     """A training in a single process, which has nobody to exchange anything with."""
 
-    share = Share()
+    share = WHOLE
 
     def begin(self, beginning: Beginning | None) -> Beginning:
         """Return what rank 0 begins with, which alone has to say it."""

@@ -6,6 +6,7 @@ more than two checkpoints' worth of steps should never hang on a store that does
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -63,6 +64,8 @@ class Committer:
         self._emit = emit
         self._tell_trouble = tell_trouble
         self._trouble: str | None = None
+        self._telling = threading.Lock()
+        """Both threads tell: what is told last must be what is remembered."""
         self._stop_asked = stop_asked
         self._copy = CheckpointCopy()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
@@ -106,9 +109,10 @@ class Committer:
 
     def _tell(self, trouble: str | None) -> None:
         """Tell of the trouble, or that there is none any more."""
-        if trouble is not None or self._trouble is not None:
-            self._trouble = trouble
-            self._tell_trouble(trouble)
+        with self._telling:
+            if trouble is not None or self._trouble is not None:
+                self._trouble = trouble
+                self._tell_trouble(trouble)
 
     def _commit(self, state: TrainingState, step: int, new_rows: Sequence[MetricRow]) -> None:
         """Make the copy durable, say so, and only then delete what it replaces and deliver its metric rows."""

@@ -32,7 +32,7 @@ def follow(job: TrainJob, store: Store, team: Team) -> None:
     data = open_split(store, job.snapshot, "train")
     plan = plan_batches(len(data), spec.seed, spec.trainer, job.batch_divisor)
     model = load_model(job, spec)
-    pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
+    pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id or 0
     layout = layout_for(model, spec.trainer.padding, pad_token_id, spec.data)
     start = ranks.begin(None)
     model.load_state_dict(start.weights)

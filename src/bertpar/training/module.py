@@ -67,7 +67,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, micro_batches: list[Batch], batch_idx: int) -> Tensor:
         """Do one optimizer step, and return its mean loss over all examples (float32 scalar).
 
-        Nothing here waits for an accelerator: whether the loss is a number is looked at when it is read (callbacks.py).
+        On one device nothing here waits for it: that the loss is a number is checked where it is read (callbacks.py).
         """
         step = self.step + 1
         # dropout: a function of the step, not of what came before

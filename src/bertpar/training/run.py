@@ -113,7 +113,7 @@ class _Attempt:
         _check_number_of_checkpoints(spec, self.plan.total_steps, len(self._legs))
         bring_back_held(store, checkpoints_folder(job.run_id))
         store.remove_leftovers(checkpoints_folder(job.run_id))
-        self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id
+        self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id or 0
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
         self._ranks = join(current_team())

@@ -41,7 +41,7 @@ class TensorFile:
         if header != self._header:
             self._make_room(header, tensors)
         for name, tensor in tensors.items():
-            self._places[name].copy_(tensor.detach(), non_blocking=True)
+            self._places[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
 

@@ -123,6 +123,7 @@ class OneRun:
         return closing_of_run(opening, status, ledger_of([self.table[self.run.index]]), self.trained, evaluation)
 
     async def _train(self, snapshot: SnapshotRef) -> TrainingOutput | TrainingLeft:
+        self.is_told_to_leave = False  # if it was so told before, and ended all the same
         before = self.table[self.run.index]
         self._update(status="training")
         training = await workflow.start_child_workflow(
