@@ -177,7 +177,7 @@ def training_attempts(
         for number, attempt in attempts.items():
             if activity.activity_type.name == "train" and attempt.ended_at is None:
                 attempts[number] = _with_pending(attempt, activity)
-    return _with_losses([attempts[number] for number in sorted(attempts)])
+    return with_losses([attempts[number] for number in sorted(attempts)])
 
 
 def _read_training(history: History, attempts: dict[int, TrainingAttempt]) -> None:
@@ -256,7 +256,11 @@ def _reached(attempt: TrainingAttempt, step: int, heard_from: HeardFrom) -> Trai
     return replace(attempt, reached_step=step, heard_from=heard_from)
 
 
-def _with_losses(attempts: list[TrainingAttempt]) -> tuple[TrainingAttempt, ...]:
+def with_losses(attempts: list[TrainingAttempt]) -> tuple[TrainingAttempt, ...]:
+    """Return the attempts with what the next one had to do again."""
+    for i, following in enumerate(attempts[1:]):
+        if following.resumed_from_step > attempts[i].reached_step:  # killed before it could tell of its checkpoint
+            attempts[i] = _reached(attempts[i], following.resumed_from_step, "checkpoint")
     lost = [max(0, a.reached_step - b.resumed_from_step) for a, b in pairwise(attempts)]
     return tuple(replace(a, lost_steps=n) for a, n in zip(attempts, [*lost, None], strict=False))
 

@@ -32,6 +32,7 @@ _WITHOUT_EFFECT_ON_RESULTS = {
     "code",
     "codec",
     "errors",
+    "event_stream",
     "events",
     "faults",
     "holds",

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHistory
 from bertpar.cli.why import attempts_table, evaluation_line, headline
 from bertpar.events import Failure
 from bertpar.follow import make_console
-from bertpar.why import RunRecord, evaluation_tries, training_attempts
+from bertpar.why import RunRecord, evaluation_tries, training_attempts, with_losses
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 
@@ -54,6 +54,15 @@ def test_a_checkpoint_found_in_the_store_is_where_an_attempt_resumed() -> None:
     first, second, _ = training_attempts(recorded("training-lost"))
     assert second.resumed_from_step == 6
     assert first.lost_steps == 1
+
+
+def test_an_attempt_killed_before_it_told_of_a_checkpoint_has_reached_it() -> None:
+    first, second, *_ = training_attempts(recorded("training-lost"))
+    killed, following = with_losses(
+        [replace(first, reached_step=30, heard_from="heartbeat"), replace(second, resumed_from_step=40)]
+    )
+    assert (killed.reached_step, killed.heard_from, killed.lost_steps) == (40, "checkpoint", 0)
+    assert following.lost_steps is None
 
 
 def test_a_failure_that_names_its_step_came_before_that_step_was_done() -> None:
