@@ -33,6 +33,7 @@ from bertpar.workflows import CoordinatorWorkflow
 from tests.workflows.conftest import (
     Script,
     Sweep,
+    at_rest,
     checkpoint,
     evaluate_at_once,
     nothing_is_there,
@@ -92,13 +93,10 @@ class Live:
         return (await self.status()).runs[index]
 
     async def reaches(self, *statuses: str) -> SweepStatus:
-        """Wait until the runs have these states, and return the sweep's."""
-        async with asyncio.timeout(30):
-            while True:
-                status = await self.status()
-                if [state.status for state in status.runs] == list(statuses):
-                    return status
-                await asyncio.sleep(0.05)
+        """Wait until the runs have these states, also for the next command, and return the sweep's."""
+        handle = self.client.get_workflow_handle_for(CoordinatorWorkflow.run, self.sweep_id)
+        await at_rest(handle, lambda status: [state.status for state in status.runs] == list(statuses))
+        return await self.status()
 
     async def steer(self, kind: object, run: int | None = None, **more: object) -> Steered:
         command = Command(kind=kind, run=run, **more)  # type: ignore[arg-type]
