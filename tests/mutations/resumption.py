@@ -108,7 +108,7 @@ RESUMPTION = (
         name="a checkpoint is of one step",
         protects="What is written while training goes on is the state of the step at which it was copied.",
         file="training/tensor_file.py",
-        code="            self._places[name].copy_(tensor.detach(), non_blocking=True)\n",
+        code="            self._places[name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)\n",
         instead="            self._places[name].set_(tensor.detach())\n",
         tests=tests_of("training/test_saving.py", "a_checkpoint_holds_the_model_and_the_moments_to_the_bit"),
     ),
