@@ -83,8 +83,8 @@ def parts_of(prepared: Prepared, spec: RunSpec, module_class: type[Classifier] =
     use_fast_dropout(model)
     if trainer.compile:
         model.compile(dynamic=True)
-    pad = load_tokenizer(fetch_tokenizer(store, snapshot)).pad_token_id
-    layout = layout_for(model, trainer.padding, pad, spec.data)
+    tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
+    layout = layout_for(model, trainer.padding, tokenizer, spec.data)
     return Parts(
         module=module_class(model, spec, plan.total_steps),
         legs=legs,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bertpar.batching import Batch, Examples, PackedBatch, pack, pad, pad_in_buckets
 from bertpar.packed_bert import can_pack, packed_logits
@@ -31,11 +31,14 @@ class Layout:
         return [pad(examples, self.pad_token_id, length=self.max_length if self.padding == "max" else None)]
 
 
-def layout_for(model: PreTrainedModel, padding: Padding, pad_token_id: int, data: DataSpec) -> Layout:
-    """Return the layout; micro-batches of like length where the model cannot compute packed ones."""
+def layout_for(model: PreTrainedModel, padding: Padding, tokenizer: PreTrainedTokenizerBase, data: DataSpec) -> Layout:
+    """Return the layout; micro-batches of like length where the model cannot compute packed ones.
+
+    Where the tokenizer has no token for padding any other does: what it gives is masked.
+    """
     if padding == "packed" and not can_pack(model):
         padding = "bucket"
-    return Layout(padding=padding, pad_token_id=pad_token_id, max_length=data.max_length)
+    return Layout(padding=padding, pad_token_id=tokenizer.pad_token_id or 0, max_length=data.max_length)
 
 
 def logits(model: Any, batch: Batch) -> Tensor:

@@ -22,7 +22,7 @@ from bertpar.events import TICK_SECONDS, Failure
 
 _LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
 _NEWS_SECONDS = 10.0
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -48,10 +48,6 @@ class Team:
     """Rank 0's, of this port."""
     _members: list[_Member] = field(default_factory=list)
     _report: int = -1
-
-    @property
-    def address(self) -> str:
-        return _LOOPBACK
 
     def is_alive(self) -> bool:
         """Say whether all ranks give signs of life; rank 0's question."""
@@ -106,7 +102,7 @@ def form_team(size: int, die_with: Callable[[int], Any]) -> Team:
 
 def _fork_others(size: int, die_with: Callable[[int], Any]) -> Team:
     leader = os.getpid()
-    listener = socket.create_server((_LOOPBACK, 0), backlog=size)
+    listener = socket.create_server((LOOPBACK, 0), backlog=size)
     port = listener.getsockname()[1]
     members: list[_Member] = []
     for rank in range(1, size):

@@ -51,7 +51,7 @@ def losses_without_dropout(job: TrainJob, ranks: Alone) -> list[float]:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    layout = layout_for(model, spec.trainer.padding, tokenizer.pad_token_id, spec.data)
+    layout = layout_for(model, spec.trainer.padding, tokenizer, spec.data)
     steps = PlannedSteps(data, plan, (), 0, layout, ranks.share)
     seen = _Losses()
     make_trainer([seen], num_legs=1).fit(Classifier(model, spec, plan.total_steps, 1.0, ranks), steps)

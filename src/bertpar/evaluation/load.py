@@ -78,7 +78,7 @@ def load_trained_model(
         spec=spec,
         model=model.to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer=tokenizer,
-        layout=layout_for(model, "packed", tokenizer.pad_token_id or 0, spec.data),
+        layout=layout_for(model, "packed", tokenizer, spec.data),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bertpar.ranks import Team
+from bertpar.ranks import LOOPBACK, Team
 from bertpar.training.plan import WHOLE, Share
 
 _FOR_EVER = timedelta(days=365)
@@ -59,7 +59,7 @@ class Together(Alone):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this host: nothing listens elsewhere
         is_first = team.listener is not None
         store = dist.TCPStore(  # type: ignore[attr-defined]
-            team.address,
+            LOOPBACK,
             team.port,
             team.size,
             is_first,

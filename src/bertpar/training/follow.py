@@ -32,8 +32,8 @@ def follow(job: TrainJob, store: Store, team: Team) -> None:
     data = open_split(store, job.snapshot, "train")
     plan = plan_batches(len(data), spec.seed, spec.trainer, job.batch_divisor)
     model = load_model(job, spec)
-    pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id or 0
-    layout = layout_for(model, spec.trainer.padding, pad_token_id, spec.data)
+    tokenizer = load_tokenizer(fetch_tokenizer(store, job.snapshot))
+    layout = layout_for(model, spec.trainer.padding, tokenizer, spec.data)
     start = ranks.begin(None)
     model.load_state_dict(start.weights)
     module = Classifier(model, spec, plan.total_steps, job.lr_scale, ranks)

@@ -113,7 +113,7 @@ class _Attempt:
         _check_number_of_checkpoints(spec, self.plan.total_steps, len(self._legs))
         bring_back_held(store, checkpoints_folder(job.run_id))
         store.remove_leftovers(checkpoints_folder(job.run_id))
-        self._pad_token_id = load_tokenizer(fetch_tokenizer(store, job.snapshot)).pad_token_id or 0
+        self._tokenizer = load_tokenizer(fetch_tokenizer(store, job.snapshot))
         self._outbox = Outbox(job, store, fence, self.note)
         self._continuity = Continuity(job, spec)
         self._ranks = join(current_team())
@@ -175,7 +175,7 @@ class _Attempt:
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
         state, trainer = recorder.state, self._spec.trainer
-        layout = layout_for(module.model, trainer.padding, self._pad_token_id, self._spec.data)
+        layout = layout_for(module.model, trainer.padding, self._tokenizer, self._spec.data)
         validation = EvaluationBatches(self._validation_data, trainer.eval_batch_size, layout)
         if recorder.lacks_validation():  # the attempt before left between a step and its validation
             make_trainer([recorder], num_legs=1).validate(module, validation, verbose=False)
