@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -19,6 +20,21 @@ from transformers import (
     get_linear_schedule_with_warmup,
     set_seed,
 )
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return what a script that goes through a whole sweep is told: --lr and --seed with all their values."""
+    parser = argparse.ArgumentParser()
+    for name in ("model", "data", "output"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--lr", type=float, nargs="+", required=True)
+    parser.add_argument("--seed", type=int, nargs="+", required=True)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--matmul", default="highest")
+    parser.add_argument("--attention", default="sdpa")
+    return parser.parse_args()
 
 
 def load_splits(data: str, tokenizer):

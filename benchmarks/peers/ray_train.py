@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import torch
-from finetune import finetune
+from finetune import finetune, read_arguments
 from ray import tune
 
 
@@ -18,17 +17,7 @@ def trainable(config: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("model", "data", "output"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--lr", type=float, nargs="+", required=True)
-    parser.add_argument("--seed", type=int, nargs="+", required=True)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--matmul", default="highest")
-    parser.add_argument("--attention", default="sdpa")
-    arguments = vars(parser.parse_args())
+    arguments = vars(read_arguments())
     output = arguments.pop("output")
     grid = {name: tune.grid_search(arguments.pop(name)) for name in ("lr", "seed")}
     tuner = tune.Tuner(

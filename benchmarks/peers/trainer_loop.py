@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from finetune import load_splits
+from finetune import load_splits, read_arguments
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -25,17 +24,7 @@ def compute_metrics(prediction) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("model", "data", "output"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--lr", type=float, nargs="+", required=True)
-    parser.add_argument("--seed", type=int, nargs="+", required=True)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--matmul", default="highest")
-    parser.add_argument("--attention", default="sdpa")
-    options = parser.parse_args()
+    options = read_arguments()
     torch.set_float32_matmul_precision(options.matmul)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     dataset = load_splits(options.data, tokenizer)
