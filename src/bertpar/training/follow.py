@@ -11,7 +11,7 @@ from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.events import TrainJob
 from bertpar.layout import layout_for
 from bertpar.models import load_tokenizer
-from bertpar.ranks import Team
+from bertpar.ranks import current_team
 from bertpar.store import Store
 from bertpar.training.batches import PlannedSteps
 from bertpar.training.collective import join
@@ -21,14 +21,14 @@ from bertpar.training.plan import plan_batches
 from bertpar.training.run import configure_process, load_model, make_trainer
 
 
-def follow(job: TrainJob, store: Store, team: Team) -> None:
+def follow(job: TrainJob, store: Store) -> None:
     """Begin with what rank 0 begins with, and take part in all steps up to the last one.
 
     Should rank 0 end before that one, this process ends with it.
     """
     spec = fetch_spec(store, job.spec_key)
     configure_process(spec)
-    ranks = join(team)
+    ranks = join(current_team())
     data = open_split(store, job.snapshot, "train")
     plan = plan_batches(len(data), spec.seed, spec.trainer, job.batch_divisor)
     model = load_model(job, spec)
