@@ -87,7 +87,7 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     team = form_team(job.demand.devices if kind == "train" else 1, die_with)
     if team.rank > 0:
         os.close(events_fd)
-        team.follow(lambda: _follow(job))
+        team.follow(lambda: _train_replica(job))
     events = EventStream(os.fdopen(events_fd, "w", encoding="utf-8"))
 
     def fail(failure: Failure) -> NoReturn:
@@ -110,10 +110,10 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     os._exit(0)  # the event says how it ended; a library's thread must not keep a finished process alive
 
 
-def _follow(job: TrainJob) -> None:
-    from bertpar.training.follow import follow
+def _train_replica(job: TrainJob) -> None:
+    from bertpar.training.replica import train_replica
 
-    follow(job, Store(job.store_root, home().cache))
+    train_replica(job, Store(job.store_root, home().cache))
 
 
 def _tick(emit: Emit, team: Team) -> None:

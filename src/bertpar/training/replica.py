@@ -1,4 +1,4 @@
-"""What the other ranks of a training over several devices do: their share of every step that rank 0 does too."""
+"""What the other ranks of a training over several devices do: a replica's share of every step that rank 0 does too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bertpar.training.plan import plan_batches
 from bertpar.training.run import configure_process, load_model, make_trainer
 
 
-def follow(job: TrainJob, store: Store) -> None:
+def train_replica(job: TrainJob, store: Store) -> None:
     """Begin with what rank 0 begins with, and take part in all steps up to the last one.
 
     Should rank 0 end before that one, this process ends with it.
