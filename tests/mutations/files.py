@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.protection import Protection, tests_of
 
 _STORE = "unit/test_store.py"
+_REMOTE = "unit/test_remote_store.py"
 _DAMAGED = "training/test_damaged_checkpoints.py"
 _OUTAGES = "training/test_outages.py"
 
@@ -60,7 +61,15 @@ FILES = (
         "                fs.makedirs",
         instead='(MANIFEST, *bundle.files):\n                fs, path = self._open(f"{bundle.key}/{name}")\n'
         "                fs.makedirs",
-        tests=tests_of(_STORE, "an_upload_that_is_cut_short_commits_nothing"),
+        tests=tests_of(_REMOTE, "an_upload_that_is_cut_short_commits_nothing"),
+    ),
+    Protection(
+        name="a copy that somebody reads is kept",
+        protects="Of two processes that fetch the same bundle, none takes from the other the copy that it reads.",
+        file="store/remote.py",
+        code=" and not self._has_copy(bundle):",
+        instead=":",
+        tests=tests_of(_REMOTE, "a_copy_that_another_process_has_made_meanwhile_and_may_read_is_kept"),
     ),
     Protection(
         name="what lies at a key is moved before it is looked at",

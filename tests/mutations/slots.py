@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutations.protection import Protection, tests_of
 
 _SLOTS = "unit/test_slots.py"
+_ACTIVITY = "unit/test_activity_slots.py"
+_WORKER = "workflows/test_worker_slots.py"
 _DEVICES = "training/test_devices.py"
 
 SLOTS: tuple[Protection, ...] = (
@@ -39,6 +41,31 @@ SLOTS: tuple[Protection, ...] = (
         code="return bool(self._line) or grant(",
         instead="return grant(",
         tests=tests_of(_SLOTS, "no_task_is_taken_while_everything_is_in_use_or_somebody_waits"),
+    ),
+    Protection(
+        name="a slot that is given to whoever has just gone comes back",
+        protects="However often runs are cancelled while they wait, a worker keeps all its slots.",
+        file="activities/_slot.py",
+        code="        turn.add_done_callback(lambda done: _return_unwanted(slots, done))\n",
+        instead="",
+        tests=tests_of(_ACTIVITY, "a_slot_is_given_back_whenever_its_activity_is_cancelled"),
+    ),
+    Protection(
+        name="waiting for a slot is no compute time",
+        protects="A run is charged for what it computes, and not for a worker that is busy with others.",
+        file="activities/train.py",
+        code="        await tell_start(job, waited_seconds=began - arrived)\n",
+        instead="        await tell_start(job)\n",
+        tests=tests_of(_WORKER, "a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited_for_it"),
+    ),
+    Protection(
+        name="an evaluation computes with what it was granted",
+        protects="An evaluation does not take the threads of those beside it.",
+        file="activities/evaluate.py",
+        code="""        job = replace(job, demand=_of(granted))
+        return await run_with_heartbeats("evaluate",""",
+        instead="""        return await run_with_heartbeats("evaluate",""",
+        tests=tests_of(_ACTIVITY, "an_evaluation_is_to_compute_with_the_threads_that_it_was_granted"),
     ),
     # --- ranks --------------------------------------------------------------------------------------------
     Protection(

@@ -33,7 +33,7 @@ from bertpar.events import (
 )
 from bertpar.models import load_classifier, resolve_model
 from bertpar.paths import HOME_VARIABLE, Home
-from bertpar.spec import DataSpec, RunSpec, Task, TrackingSpec
+from bertpar.spec import DataSpec, Demand, RunSpec, Task, TrackingSpec
 from bertpar.store import Store
 from tests.training.conftest import SPEC
 
@@ -229,6 +229,17 @@ def test_two_evaluations_of_a_checkpoint_give_the_same_bits(single: Case) -> Non
     assert one.metrics == other.metrics
     one_file, other_file = (single.store.fetch(r.key) / "predictions.jsonl" for r in (one, other))
     assert one_file.read_bytes() == other_file.read_bytes()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_evaluation_computes_with_the_threads_of_its_job(single: Case, num_threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        job = single.evaluate_job(f"threads-{num_threads}", demand=Demand(num_threads=num_threads))
+        evaluate(job, single.store, ignore)
+        assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_damaged_evaluation_is_made_again_and_said_so(single: Case) -> None:

@@ -96,18 +96,6 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Store(str(tmp_path / "file" / "store"), tmp_path / "cache").check_writable()
 
 
-def test_a_remote_store_keeps_bundles_and_a_verified_local_copy(tmp_path: Path) -> None:
-    store = Store("memory://bertpar-test", tmp_path / "cache")
-    store.check_writable()
-    digest = publish(store)
-    elsewhere = Store("memory://bertpar-test", tmp_path / "other-cache")
-    assert (elsewhere.fetch("a/b", digest=digest) / "x.txt").read_text() == "hello"
-    assert (elsewhere.fetch("a/b", digest=digest) / "x.txt").read_text() == "hello"
-    assert elsewhere.list("a") == ["a/b"]
-    elsewhere.remove("a/b")
-    assert store.find("a/b") is None
-
-
 def test_listing_gives_committed_bundles_below_a_prefix(store: Store, tmp_path: Path) -> None:
     for key in ("a/x/1", "a/x/2", "a/y", "b/z"):
         publish(store, key)
@@ -240,79 +228,6 @@ def test_what_another_has_made_anew_is_not_set_aside(store: Store, monkeypatch: 
     monkeypatch.setattr(LocalPlace, "set_aside", be_overtaken_and_set_aside)
     assert store.find_intact("a/b", print) is None
     assert (store.fetch("a/b") / "x.txt").read_text() == "hello"
-
-
-# --- remote -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Store:
-    return Store(f"memory://{tmp_path.name}", tmp_path / "cache")
-
-
-def change_remote(store: Store, name: str, data: bytes | None) -> None:
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(f"{store.root}/{name}")
-    if data is None:
-        fs.rm_file(path)
-    else:
-        fs.pipe_file(path, data)
-
-
-def test_a_damaged_copy_of_a_remote_bundle_is_fetched_again(remote: Store) -> None:
-    publish(remote)
-    damage(remote.fetch("a/b"))
-    notes: list[str] = []
-    assert remote.find_intact("a/b", notes.append) is not None
-    assert notes == []
-    assert (remote.fetch("a/b") / "x.txt").read_text() == "hello"
-
-
-@pytest.mark.parametrize("data", [b"HELLO", b"", None])
-def test_a_damaged_remote_bundle_is_set_aside_and_replaced(remote: Store, tmp_path: Path, data: bytes | None) -> None:
-    digest = publish(remote)
-    change_remote(remote, "a/b/x.txt", data)
-    elsewhere = Store(remote.root, tmp_path / "other-cache")
-    with pytest.raises(CorruptError, match=r"x\.txt"):
-        elsewhere.fetch("a/b")
-    notes: list[str] = []
-    assert elsewhere.find_intact("a/b", notes.append) is None
-    assert f"set aside as {remote.root}/damaged/a/b-" in notes[0]
-    assert elsewhere.list("") == []
-    assert publish(elsewhere) == digest
-    assert (elsewhere.fetch("a/b") / "x.txt").read_text() == "hello"
-
-
-def test_an_upload_that_is_cut_short_commits_nothing(remote: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    put_file = MemoryFileSystem.put_file
-    num_left = 2
-
-    def put_two_files(self: MemoryFileSystem, *arguments: object, **options: object) -> None:
-        nonlocal num_left
-        if not num_left:
-            raise ConnectionError("gone")
-        num_left -= 1
-        put_file(self, *arguments, **options)
-
-    def fill(folder: Path) -> None:
-        write(folder / "one.txt", "1")
-        write(folder / "two.txt", "2")
-
-    monkeypatch.setattr(MemoryFileSystem, "put_file", put_two_files)
-    with pytest.raises(StoreError, match="gone"):
-        remote.publish("a/b", fill)
-    assert remote.find("a/b") is None
-    num_left = 3
-    remote.publish("a/b", fill)
-    assert remote.list("a") == ["a/b"]
-
-
-def test_a_remote_store_without_a_driver_is_an_error_of_the_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"store\.root=nowhere://x"):
-        Store("nowhere://x", tmp_path).find("a/b")
 
 
 def test_files_that_nobody_will_read_are_not_checked_and_all_others_are(store: Store) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,7 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from bertpar.activities._slot import slot_for_training
-from bertpar.activities.train import tell_start
+from bertpar.activities.train import tell_start, train
 from bertpar.claims import Claimed, ClaimJob
 from bertpar.events import (
     CHECKPOINT_SAVED,
@@ -148,14 +148,13 @@ class Script:
     report_jobs: list[ReportJob] = field(default_factory=list)
     queues: dict[str, str] = field(default_factory=dict)
 
-    def activities(self, *, takes_slots: bool = False) -> dict[str, Callable[..., object]]:
+    def activities(self) -> dict[str, Callable[..., object]]:
         @activity.defn(name="train")
         async def train(job: TrainJob) -> TrainResult:
             self.queues["train"] = activity.info().task_queue
-            async with slot_for_training(job.demand, job.attempt) if takes_slots else nullcontext():
-                await tell_start(job)
-                self.train_jobs.append(job)
-                return await self.train(job)
+            await tell_start(job)
+            self.train_jobs.append(job)
+            return await self.train(job)
 
         @activity.defn(name="evaluate")
         async def evaluate(job: EvaluateJob) -> EvaluateResult:
@@ -199,6 +198,18 @@ class Script:
 
         own = (train, evaluate, make_snapshot, claim_run, open_run, close_run, make_report, predict)
         return {a.__name__: a for a in own}
+
+    @asynccontextmanager
+    async def real_training(self) -> AsyncIterator[Callable[..., object]]:
+        """Yield the real activity, with what is scripted in place of its process."""
+
+        async def run(kind: str, job: TrainJob, *_: object, **__: object) -> TrainResult:
+            self.train_jobs.append(job)
+            return await self.train(job)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(import_module("bertpar.activities.train"), "run_with_heartbeats", run)
+            yield train
 
 
 @dataclass
@@ -251,8 +262,7 @@ async def running_sweep(
     """Yield a sweep with workers for it.
 
     Workflows run in another process, or here, in the sandbox: there every task replays, unless workflows are to be kept
-    as bertpar's workers keep them. With `training_slots` each training takes what it wants of those, as the real one
-    does.
+    as bertpar's workers keep them. With `training_slots` each training takes what it wants of those.
     """
     name = uuid.uuid4().hex[:8]
     sweep_options = SweepOptions(
@@ -270,14 +280,15 @@ async def running_sweep(
             **options,
         }  # type: ignore[arg-type]
     )
-    activities = script.activities(takes_slots=training_slots is not None)
-    training = [activities.pop("train")]
+    activities = script.activities()
+    scripted = activities.pop("train")
     tracking = [activities.pop(name) for name in ("open_run", "close_run", "make_report")]
     queue = sweep_options.eval_queue
     workflows = [] if workflows_elsewhere else WORKFLOWS
     replaying = {} if kept else REPLAYING
     make = partial(make_worker, num_slots=num_slots, grace=timedelta(0))
     async with (
+        script.real_training() if training_slots else nullcontext(scripted) as training,
         make("eval", client, queue=queue, workflows=workflows, activities=list(activities.values()), **replaying),
         make("eval", client, queue=tracking_queue(queue), workflows=[], activities=tracking),
         make(
@@ -286,7 +297,7 @@ async def running_sweep(
             queue=sweep_options.training_queue,
             slots=training_slots,
             workflows=[],
-            activities=training,
+            activities=[training],
         ),
     ):
         yield Sweep(client, script, f"sweep-{name}", sweep_options)

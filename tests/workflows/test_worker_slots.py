@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from bertpar.states import Command, RunBatch
 from bertpar.worker import make_worker
 from bertpar.workflows import CoordinatorWorkflow
 from tests.stack.lingering import Lingering, Slow
-from tests.workflows.conftest import Script, running_sweep, train_at_once, trained, until
+from tests.workflows.conftest import Script, at_rest, running_sweep, train_at_once, trained, until
 from tests.workflows.conftest import checkpoint as checkpoint_of
 
 LARGE, SMALL = Demand(num_threads=2), Demand()
@@ -142,6 +143,35 @@ async def test_runs_of_two_threads_on_two_slots_are_trained_one_after_the_other_
     assert peak == 1
     assert [state.status for state in status.runs] == ["completed"] * 3
     assert [job.attempt for job in script.train_jobs] == [1, 1, 1]
+
+
+async def test_a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited_for_it(client: Client) -> None:
+    waited_seconds = 2.0
+    slots, may_end = Slots(capacity_of(2, num_cpus=2)), asyncio.Event()
+    _slot.share(slots)
+    other = await slots.take(SMALL)
+
+    async def train(job: TrainJob) -> TrainResult:
+        async with heartbeats():
+            await may_end.wait()
+        return trained(job, checkpoint_of(job, 10))
+
+    async with running_sweep(client, Script(train=train), training_slots=slots, heartbeat_timeout_seconds=8.0) as sweep:
+        handle = await sweep.start()
+        large = replace(sweep.ref(0), demand=LARGE)
+        await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(large,), final=True))
+        await until(lambda: slots.would_wait(SMALL))
+        await asyncio.sleep(waited_seconds)
+        given_at = time.time()
+        slots.give_back(other)
+        await at_rest(handle, lambda status: status.runs[0].has_slot)
+        (training,) = (await handle.query(CoordinatorWorkflow.status)).runs
+        may_end.set()
+        await handle.result()
+        (trained_run,) = (await handle.query(CoordinatorWorkflow.status)).runs
+    assert training.slot_since is not None
+    assert abs(training.slot_since - given_at) < waited_seconds / 2
+    assert 0 < trained_run.spent_seconds < time.time() - given_at
 
 
 async def test_a_run_that_no_worker_can_carry_fails_after_some_tries_and_says_what_there_is(client: Client) -> None:
