@@ -22,7 +22,7 @@ TRACKING = (
         name="rows of a checkpoint are delivered by the next attempt",
         protects="What was made durable and not delivered before a kill is delivered after it.",
         file="training/callbacks.py",
-        code="        self._outbox.post(self.state.rows)\n",
+        code="        self._attempt.outbox.post(self.state.rows)\n",
         instead="",
         tests=_AWAY,
     ),

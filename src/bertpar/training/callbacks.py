@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,16 +16,12 @@ from transformers import PreTrainedModel
 
 from bertpar import faults
 from bertpar.errors import NotANumberError, PreemptedError
-from bertpar.events import MetricRow, Progress, TrainJob
-from bertpar.jobs import Emit
-from bertpar.spec import RunSpec
-from bertpar.store import Store
+from bertpar.events import MetricRow, Progress
 from bertpar.tracking import EXAMPLES_PER_SECOND
+from bertpar.training.attempt import Attempt
 from bertpar.training.collective import Beginning
 from bertpar.training.committer import Committer
-from bertpar.training.fence import Fence
 from bertpar.training.module import Classifier
-from bertpar.training.outbox import Outbox
 from bertpar.training.plan import is_checkpoint_step
 from bertpar.training.selection import Validation, should_stop_early
 from bertpar.training.state import TrainingState
@@ -44,31 +40,20 @@ class RunRecorder(Checkpoint):
 
     def __init__(
         self,
-        job: TrainJob,
-        spec: RunSpec,
-        store: Store,
-        fence: Fence,
+        attempt: Attempt,
         state: TrainingState,
         optimizer_state: dict[str, Any] | None,
         validation_steps: Sequence[int],
-        outbox: Outbox,
-        meta: Mapping[str, Any],
-        notes: Sequence[str],
-        emit: Emit,
     ) -> None:
-        self._job = job
-        self._spec = spec
-        self._store = store
+        self._attempt = attempt
+        self._spec = attempt.spec
         self.state = state
         self._optimizer_state = optimizer_state
         """To be loaded when training starts; until then it is the optimizer's state."""
         self._stop_asked = False
         self._validation_steps = frozenset(validation_steps)
-        self._outbox = outbox
-        self._progress = ProgressReporter(job.attempt, max(validation_steps), notes, emit)
-        self._committer = Committer(
-            job, spec.checkpoint, store, fence, outbox, meta, emit, self._tell_trouble, lambda: self._stop_asked
-        )
+        self._progress = ProgressReporter(attempt, max(validation_steps))
+        self._committer = Committer(attempt, self._tell_trouble, lambda: self._stop_asked)
         self._losses: list[torch.Tensor] = []
         """Those of the newest steps, still where they were computed: to read one waits for an accelerator."""
         self._newest_loss: torch.Tensor | None = None
@@ -85,10 +70,11 @@ class RunRecorder(Checkpoint):
 
     def catch_up(self) -> None:
         """Say and deliver what the attempt before made durable, but may not have come to say and deliver."""
-        self._outbox.post(self.state.rows)
+        self._attempt.outbox.post(self.state.rows)
         self.state.rows = []
-        known = {checkpoint.key for checkpoint in self._job.resume_from}
-        gone = [c for c in self._job.resume_from if self._store.find(c.key) is None]  # damaged, and set aside
+        resume_from = self._attempt.job.resume_from
+        known = {checkpoint.key for checkpoint in resume_from}
+        gone = [c for c in resume_from if self._attempt.store.find(c.key) is None]  # damaged, and set aside
         for checkpoint in self.state.checkpoints:
             if checkpoint.key not in known or checkpoint is self.state.checkpoints[-1]:
                 self._committer.say_saved(checkpoint, gone)
@@ -251,11 +237,9 @@ class RunRecorder(Checkpoint):
 class ProgressReporter:
     """Emits progress, and knows when a few times a second would be too often."""
 
-    def __init__(self, attempt: int, total_steps: int, notes: Sequence[str], emit: Emit) -> None:
+    def __init__(self, attempt: Attempt, total_steps: int) -> None:
         self._attempt = attempt
-        self._notes = notes
         self._total_steps = total_steps
-        self._emit = emit
         self._last = 0.0
         self._started: tuple[float, int] | None = None
         self.phase: Any = "training"
@@ -277,10 +261,10 @@ class ProgressReporter:
             self._started = (now, state.step)
         started, first_step = self._started
         newest = state.checkpoints[-1] if state.checkpoints else None
-        self._emit(
+        self._attempt.emit(
             "progress",
             Progress(
-                attempt=self._attempt,
+                attempt=self._attempt.job.attempt,
                 phase=phase,
                 step=state.step,
                 total_steps=self._total_steps,
@@ -290,6 +274,6 @@ class ProgressReporter:
                 checkpoint_step=newest.step if newest else None,
                 metrics=state.validations[-1].metrics if state.validations else {},
                 waiting=self.waiting,
-                notes=tuple(self._notes[-_MAX_NOTES:]),
+                notes=tuple(self._attempt.notes[-_MAX_NOTES:]),
             ),
         )

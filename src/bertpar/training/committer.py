@@ -18,13 +18,9 @@ from transformers import PreTrainedModel
 
 from bertpar.checkpoints import checkpoint_key
 from bertpar.errors import PreemptedError, StoreError
-from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow, TrainJob
+from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow
 from bertpar.holds import is_held
-from bertpar.jobs import Emit
-from bertpar.spec import CheckpointSpec
-from bertpar.store import Store
-from bertpar.training.fence import Fence
-from bertpar.training.outbox import Outbox
+from bertpar.training.attempt import Attempt
 from bertpar.training.saving import CheckpointCopy
 from bertpar.training.selection import checkpoints_to_prune
 from bertpar.training.state import TrainingState
@@ -43,25 +39,15 @@ class Committer:
     """
 
     def __init__(
-        self,
-        job: TrainJob,
-        spec: CheckpointSpec,
-        store: Store,
-        fence: Fence,
-        outbox: Outbox,
-        meta: Mapping[str, Any],
-        emit: Emit,
-        tell_trouble: Callable[[str | None], None],
-        stop_asked: Callable[[], bool],
+        self, attempt: Attempt, tell_trouble: Callable[[str | None], None], stop_asked: Callable[[], bool]
     ) -> None:
-        self._job = job
-        self._spec = spec
-        self._store = store
-        self._fence = fence
-        self._outbox = outbox
-        self._meta = meta
-        """What every checkpoint says of who made it and how."""
-        self._emit = emit
+        self._job = attempt.job
+        self._spec = attempt.spec.checkpoint
+        self._store = attempt.store
+        self._fence = attempt.fence
+        self._outbox = attempt.outbox
+        self._meta = attempt.continuity.meta()
+        self._emit = attempt.emit
         self._tell_trouble = tell_trouble
         self._trouble: str | None = None
         self._telling = threading.Lock()

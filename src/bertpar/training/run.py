@@ -30,14 +30,13 @@ from bertpar.ranks import current_team
 from bertpar.spec import RunSpec
 from bertpar.store import Store
 from bertpar.torch_setup import set_up_torch
+from bertpar.training.attempt import Attempt
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.callbacks import RunRecorder
 from bertpar.training.collective import join
-from bertpar.training.continuity import Continuity
 from bertpar.training.explaining import explaining_failures
-from bertpar.training.fence import Fence, hold_fence
+from bertpar.training.fence import hold_fence
 from bertpar.training.module import Classifier
-from bertpar.training.outbox import Outbox
 from bertpar.training.plan import plan_batches, validation_steps
 from bertpar.training.selection import best_validation
 from bertpar.training.state import TrainingState, is_intact, load_start, restore_newest
@@ -63,14 +62,15 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     configure_process(spec)
     with (
         hold_fence(store, job.run_id, job.attempt) as fence,
-        closing(_Attempt(job, spec, store, fence, emit)) as attempt,
+        closing(Attempt(job, spec, store, fence, emit)) as attempt,
     ):
-        candidates = attempt.candidates()
+        training = _Training(attempt)
+        candidates = training.candidates()
         resumed_from, resumed_work_seconds = None, 0.0
         while True:
-            state = attempt.go_on_from(candidates)
+            state = training.go_on_from(candidates)
             if resumed_from is None:
-                resumed_from, resumed_work_seconds = attempt.started_at, attempt.work_seconds_before
+                resumed_from, resumed_work_seconds = training.started_at, training.work_seconds_before
             best_validated = best_validation(state.validations, spec.checkpoint)
             best, last = (_checkpoint_of(state, step) for step in (best_validated.step, state.step))
             shown = {c.key: c for c in (best, last)}.values()
@@ -80,10 +80,10 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
             if spec.trainer.devices > 1:  # the other ranks have done all their steps
                 raise PreemptedError(f"the checkpoint of step {min(damaged)} was damaged meanwhile and is made again")
             # the same steps make the same checkpoints again
-            candidates = [c for c in attempt.candidates() if c.step < min(damaged)]
+            candidates = [c for c in training.candidates() if c.step < min(damaged)]
     return TrainResult(
-        total_steps=attempt.plan.total_steps,
-        stopped_early=state.step < attempt.plan.total_steps,
+        total_steps=training.plan.total_steps,
+        stopped_early=state.step < training.plan.total_steps,
         best=best,
         last=last,
         metrics=best_validated.metrics,
@@ -96,16 +96,12 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
     )
 
 
-class _Attempt:
-    """What all of an attempt's goes at the run share: its data, its plan, and who is told."""
+class _Training:
+    """What all of an attempt's goes at the run share: its data, its plan, and the other ranks."""
 
-    def __init__(self, job: TrainJob, spec: RunSpec, store: Store, fence: Fence, emit: Emit) -> None:
-        self._job = job
-        self._spec = spec
-        self._store = store
-        self._fence = fence
-        self._emit = emit
-        self._notes: list[str] = []
+    def __init__(self, attempt: Attempt) -> None:
+        job, spec, store = attempt.job, attempt.spec, attempt.store
+        self._attempt = attempt
         self._train_data = open_split(store, job.snapshot, "train")
         self._validation_data = open_split(store, job.snapshot, "validation")
         self.plan = plan_batches(len(self._train_data), spec.seed, spec.trainer, job.batch_divisor)
@@ -114,8 +110,6 @@ class _Attempt:
         bring_back_held(store, checkpoints_folder(job.run_id))
         store.remove_leftovers(checkpoints_folder(job.run_id))
         self._tokenizer = load_tokenizer(fetch_tokenizer(store, job.snapshot))
-        self._outbox = Outbox(job, store, fence, self.note)
-        self._continuity = Continuity(job, spec)
         self._ranks = join(current_team())
         assert self._ranks.share.num_ranks == spec.trainer.devices, "one process for each device"
         self.started_at = 0
@@ -123,50 +117,28 @@ class _Attempt:
         self.work_seconds_before = 0.0
         """Wall time of these steps."""
 
-    def note(self, text: str) -> None:
-        """Tell the worker's log now, and the user with the next progress."""
-        self._notes.append(text)
-        self._emit("note", text)
-
-    def close(self) -> None:
-        """Deliver what can be delivered now."""
-        self._outbox.close()
-
     def candidates(self) -> list[CheckpointRef]:
         """Return the run's checkpoints, and those of equal runs that this kind of machine made, newest first."""
-        job = self._job
-        found = find_checkpoints(self._store, job.run_id, job.resume_from)
-        return [c for c in found if c.run_id == job.run_id or self._continuity.is_of_this_machine(self._store, c)]
+        job, store, continuity = self._attempt.job, self._attempt.store, self._attempt.continuity
+        found = find_checkpoints(store, job.run_id, job.resume_from)
+        return [c for c in found if c.run_id == job.run_id or continuity.is_of_this_machine(store, c)]
 
     def go_on_from(self, candidates: Sequence[CheckpointRef]) -> TrainingState:
         """Train to the end from the first usable of the candidates, or from step 0, and return the final state."""
-        job, spec = self._job, self._spec
+        attempt = self._attempt
+        job, spec, store = attempt.job, attempt.spec, attempt.store
         _check_model(resolve_model(spec.model), job)
         model = load_model(job, spec)
         if spec.start is not None:
-            load_start(self._store, spec.start, model)
-        state, optimizer_state = restore_newest(self._store, candidates, model, spec.checkpoint, self.note)
-        self._continuity.check(self._store, state)
+            load_start(store, spec.start, model)
+        state, optimizer_state = restore_newest(store, candidates, model, spec.checkpoint, attempt.note)
+        attempt.continuity.check(store, state)
         if state.step > 0 and state.checkpoints[-1].run_id != job.run_id:
             state.continues = state.checkpoints[-1]
         module = Classifier(model, spec, self.plan.total_steps, job.lr_scale, self._ranks)
         self.started_at = module.step = state.step
         self.work_seconds_before = state.work_seconds
-        meta = self._continuity.meta()
-        recorder = RunRecorder(
-            job,
-            spec,
-            self._store,
-            self._fence,
-            state,
-            optimizer_state,
-            self._legs,
-            self._outbox,
-            meta,
-            self._notes,
-            self._emit,
-        )
-        with closing(recorder):
+        with closing(RunRecorder(attempt, state, optimizer_state, self._legs)) as recorder:
             recorder.catch_up()
             with explaining_failures(module, self.plan, self._train_data):
                 self._fit(module, recorder)
@@ -174,8 +146,9 @@ class _Attempt:
         return state
 
     def _fit(self, module: Classifier, recorder: RunRecorder) -> None:
-        state, trainer = recorder.state, self._spec.trainer
-        layout = layout_for(module.model, trainer.padding, self._tokenizer, self._spec.data)
+        state, spec = recorder.state, self._attempt.spec
+        trainer = spec.trainer
+        layout = layout_for(module.model, trainer.padding, self._tokenizer, spec.data)
         validation = EvaluationBatches(self._validation_data, trainer.eval_batch_size, layout)
         if recorder.lacks_validation():  # the attempt before left between a step and its validation
             make_trainer([recorder], num_legs=1).validate(module, validation, verbose=False)
