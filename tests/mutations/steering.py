@@ -7,6 +7,9 @@ from tests.mutations.protection import Protection, tests_of
 _LEAVING = "unit/test_leaving.py"
 _DECISIONS = "unit/test_steering.py"
 _STEERING = "workflows/test_steering.py"
+_PAUSING = "workflows/test_pausing.py"
+_CANCELLING = "workflows/test_cancelling.py"
+_PRIORITIES = "workflows/test_priorities.py"
 
 STEERING = (
     Protection(
@@ -31,7 +34,7 @@ STEERING = (
         file="workflows/coordinator.py",
         code="self._table.change(started.run, attempt=started.attempt)",
         instead="pass",
-        tests=tests_of(_STEERING, "a_paused_sweep_starts_nothing_and_goes_on_when_resumed"),
+        tests=tests_of(_PAUSING, "a_paused_sweep_starts_nothing_and_goes_on_when_resumed"),
     ),
     Protection(
         name="who has left is a step in history",
@@ -39,7 +42,7 @@ STEERING = (
         file="workflows/table.py",
         code='        workflow.upsert_memo({"settled": f"{index} {self[index].status}"})\n',
         instead="",
-        tests=tests_of(_STEERING, "a_paused_sweep_starts_nothing_and_goes_on_when_resumed"),
+        tests=tests_of(_PAUSING, "a_paused_sweep_starts_nothing_and_goes_on_when_resumed"),
     ),
     Protection(
         name="a pause changes nothing about a training",
@@ -47,7 +50,7 @@ STEERING = (
         file="workflows/one_run.py",
         code="adjustments=before.adjustments,",
         instead="",
-        tests=tests_of(_STEERING, "what_failures_have_changed_about_a_training_stays_changed_after_a_pause"),
+        tests=tests_of(_PAUSING, "what_failures_have_changed_about_a_training_stays_changed_after_a_pause"),
     ),
     Protection(
         name="a cancelled run is not evaluated",
@@ -55,7 +58,7 @@ STEERING = (
         file="workflows/one_run.py",
         code='if cancel_requested() or self.table[self.run.index].order == "cancel":',
         instead="if False:",
-        tests=tests_of(_STEERING, "a_training_that_ends_well_while_its_run_is_cancelled_is_not_evaluated"),
+        tests=tests_of(_CANCELLING, "a_training_that_ends_well_while_its_run_is_cancelled_is_not_evaluated"),
     ),
     Protection(
         name="a command that comes with the end of preparations is heard",
@@ -73,7 +76,7 @@ STEERING = (
         file="workflows/coordinator.py",
         code="return [] if self._paused is not None else waiting_to_displace(self._table)",
         instead="return []",
-        tests=tests_of(_STEERING, "an_urgent_run_takes_the_next_free_slot_of_the_workers"),
+        tests=tests_of(_PRIORITIES, "an_urgent_run_takes_the_next_free_slot_of_the_workers"),
     ),
     Protection(
         name="nobody is started before an urgent run",
@@ -97,6 +100,6 @@ STEERING = (
         file="workflows/coordinator.py",
         code="                self._runs.let_go(index)\n",
         instead="                pass\n",
-        tests=tests_of(_STEERING, "a_paused_run_that_is_cancelled_is_closed_in_mlflow"),
+        tests=tests_of(_CANCELLING, "a_paused_run_that_is_cancelled_is_closed_in_mlflow"),
     ),
 )
