@@ -188,6 +188,9 @@ class Failure:
     seconds: float | None = None
     """For how long what failed had held its slot, where that is known; for a lost worker until its last heartbeat."""
 
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}"
+
 
 # --- inputs and results of activities ---------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ class PlainLog:
     def _told(self, cause: Failure | None, index: int) -> str:
         if cause is None:
             return ""
-        full = _told_in_full(cause)
+        full = str(cause)
         if full not in self._first_with:
             self._first_with[full] = index
             return f": {full}"
@@ -254,12 +254,8 @@ def causes(view: SweepView) -> list[str]:
     found: dict[str, list[int]] = {}
     for state in (run.state for run in view.runs):
         if state.status == "failed" and state.failure is not None:
-            found.setdefault(_told_in_full(state.failure), []).append(state.run.index)
+            found.setdefault(str(state.failure), []).append(state.run.index)
     return [f"{' '.join(f'[{index}]' for index in indices)} failed: {cause}" for cause, indices in found.items()]
-
-
-def _told_in_full(failure: Failure) -> str:
-    return f"{failure.error_type}: {failure.message}"
 
 
 def final_report(view: SweepView, mlflow_ui: str | None, *, with_causes: bool = False) -> RenderableType:

@@ -13,7 +13,6 @@ from bertpar.cli.asking import json_option, print_json, run_argument, temporal_o
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bertpar.events import Failure
     from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
 
 
@@ -44,7 +43,7 @@ def headline(record: RunRecord) -> str:
     """Return what happened in one sentence."""
     start = f"run {record.run_id}: {record.status}"
     if not record.attempts:
-        return f"{start}, {_told(record.failure)}" if record.failure else f"{start}; its training has not begun"
+        return f"{start}, {record.failure}" if record.failure else f"{start}; its training has not begun"
     causes = [attempt.cause for attempt in record.attempts if attempt.cause is not None]
     if not causes and not (record.evaluation and record.evaluation.last_failure):
         return f"{start}; no attempt failed"
@@ -75,7 +74,7 @@ def attempts_table(record: RunRecord) -> Table:
             str(attempt.resumed_from_step),
             f"{bound}{attempt.reached_step}",
             "" if attempt.lost_steps is None else f"{bound}{attempt.lost_steps}",
-            Text(_told(attempt.cause) if attempt.cause else attempt.outcome),
+            Text(str(attempt.cause or attempt.outcome)),
         )
     return table
 
@@ -102,7 +101,7 @@ def evaluation_line(evaluation: EvaluationTries) -> str:
     """Return how the evaluation went."""
     tries = "at the first try" if evaluation.num_tries == 1 else f"tries so far or in all: {evaluation.num_tries}"
     took = _took(evaluation.started_at, evaluation.ended_at)
-    last = f"; last failure: {_told(evaluation.last_failure)}" if evaluation.last_failure else ""
+    last = f"; last failure: {evaluation.last_failure}" if evaluation.last_failure else ""
     return f"evaluation: {evaluation.outcome}, {tries}{f', {took}' if took else ''}{last}"
 
 
@@ -114,10 +113,6 @@ def _is_exact(attempt: TrainingAttempt) -> bool:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _told(failure: Failure) -> str:
-    return f"{failure.error_type}: {failure.message}"
 
 
 def _moment(moment: datetime | None) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bertpar.events import Failure
 from bertpar.states import TERMINAL
 from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
 
@@ -133,7 +132,7 @@ def _bars(record: RunRecord, axis: _Axis) -> Iterable[Bar]:
 
 def _told(attempt: TrainingAttempt) -> str:
     start = f"attempt {attempt.number}, steps {attempt.resumed_from_step} to {attempt.reached_step}: {attempt.outcome}"
-    return f"{start}, {_cause(attempt.cause)}" if attempt.cause else start
+    return f"{start}, {attempt.cause}" if attempt.cause else start
 
 
 def _incidents(record: RunRecord, names: dict[str, str]) -> Iterable[Incident]:
@@ -147,11 +146,11 @@ def _incidents(record: RunRecord, names: dict[str, str]) -> Iterable[Incident]:
                 at=_moment(attempt.ended_at),
                 steps=f"{attempt.resumed_from_step} to {bound}{attempt.reached_step}",
                 lost="" if attempt.lost_steps is None else f"{bound}{attempt.lost_steps}",
-                cause=_cause(attempt.cause) if attempt.cause else attempt.outcome,
+                cause=str(attempt.cause or attempt.outcome),
             )
     yield from _evaluation_incident(run, record.evaluation)
     if record.failure is not None and not any(attempt.cause for attempt in record.attempts):
-        yield Incident(run=run, what="the run", at="", steps="", lost="", cause=_cause(record.failure))
+        yield Incident(run=run, what="the run", at="", steps="", lost="", cause=str(record.failure))
 
 
 def _evaluation_incident(run: str, evaluation: EvaluationTries | None) -> Iterable[Incident]:
@@ -162,12 +161,8 @@ def _evaluation_incident(run: str, evaluation: EvaluationTries | None) -> Iterab
             at=_moment(evaluation.started_at),
             steps="",
             lost="",
-            cause=_cause(evaluation.last_failure),
+            cause=str(evaluation.last_failure),
         )
-
-
-def _cause(failure: Failure) -> str:
-    return f"{failure.error_type}: {failure.message}"
 
 
 def _moment(moment: datetime | None) -> str:
