@@ -17,7 +17,8 @@ from bertpar.observe import SweepView, observe
 from bertpar.pages import mlflow_base, temporal_page
 from bertpar.paths import Home
 from bertpar.patience import PatientClient
-from bertpar.render import PlainLog, final_report, live_table
+from bertpar.plain_log import PlainLog
+from bertpar.render import final_report, live_table
 from bertpar.states import TERMINAL, SweepOptions
 
 _PLAIN_WIDTH = 200

@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 
 from bertpar.events import Progress
 from bertpar.observe import RunView, SweepView
-from bertpar.render import PlainLog, final_report, live_table
+from bertpar.plain_log import PlainLog
+from bertpar.render import final_report, live_table
 from bertpar.states import Attempt
 from tests.unit.test_pages import sweep_view
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from bertpar.events import Progress
 from bertpar.observe import RunView, SweepView, unusual_silence
-from bertpar.render import PlainLog, live_table
+from bertpar.plain_log import PlainLog
+from bertpar.render import live_table
 from tests.unit.test_pages import sweep_view
 
 DISK = "storage: No space left on device"
