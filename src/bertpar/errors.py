@@ -86,6 +86,12 @@ class OutOfMemoryError(BertparError):
     action = Action.SMALLER
 
 
+class CheckpointMemoryError(BertparError):
+    """The host has no memory for the copy that a checkpoint is made of; smaller batches would not change that."""
+
+    action = Action.RETRY  # another worker may have more, or the runs beside this one less
+
+
 class CorruptError(BertparError):
     """A published file differs from its manifest, or was never committed."""
 

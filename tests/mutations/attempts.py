@@ -98,6 +98,14 @@ ATTEMPTS = (
         tests=tests_of(_FAILURES, "out_of_memory_halves_the_micro_batch_and_is_final_the_second_time_at_the_same_step"),
     ),
     Protection(
+        name="no memory for a checkpoint is no large batch",
+        protects="Micro-batches are halved where that helps.",
+        file="training/committer.py",
+        code="        with _want_of_memory_told(state.step):\n",
+        instead="        if True:\n",
+        tests=tests_of("training/test_saving.py", "no_memory_for_a_checkpoint_is_not_taken_for_too_large_a_batch"),
+    ),
+    Protection(
         name="out of memory at the same step is final",
         protects="Micro-batches are not halved for ever.",
         file="workflows/failures.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -78,18 +79,34 @@ def test_a_lower_rate_after_nan_is_used_and_recorded(lab: Lab) -> None:
     assert not same_weights(lab.weights(lowered.last), lab.weights(whole.last))
 
 
-def test_out_of_memory_tells_step_and_size_and_the_fix(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [6, 9], ids=["before a validation", "after one"])
+def test_out_of_memory_tells_step_and_size_and_the_fix(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     forward = Classifier._logits
 
     def hungry(self: Classifier, batch: Any) -> Any:
-        if self.step == 5 and self.training:
+        if self.step + 1 == step and self.training:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 99999999 bytes")
         return forward(self, batch)
 
     monkeypatch.setattr(Classifier, "_logits", hungry)
-    with pytest.raises(OutOfMemoryError, match=r"step 6, micro-batches of 2: .*Lower trainer.batch_size") as caught:
-        lab.train(SPEC, "hungry", batch_divisor=2)
-    assert caught.value.step == 6
+    with pytest.raises(
+        OutOfMemoryError, match=rf"^step {step}, micro-batches of 2: .*Lower trainer.batch_size"
+    ) as caught:
+        lab.train(SPEC, f"hungry-{step}", batch_divisor=2)
+    assert caught.value.step == step
+
+
+def test_out_of_memory_in_a_validation_tells_its_own_size_and_fix(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hungry(self: Classifier, batches: Any, batch_idx: int) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Classifier, "validation_step", hungry)
+    told = r"validation after step (\d+), batches of 8: .*Lower trainer.eval_batch_size"
+    with pytest.raises(OutOfMemoryError, match=told) as caught:
+        lab.train(SPEC, "hungry-validation")
+    found = re.match(told, str(caught.value))
+    assert found is not None
+    assert caught.value.step == int(found[1]) + 1
 
 
 def test_a_nan_loss_names_step_and_examples(lab: Lab) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, load_file
 
 from bertpar.checkpoints import OPTIMIZER_FILE, WEIGHTS_FILE
+from bertpar.errors import CheckpointMemoryError
 from bertpar.events import CheckpointSaved, Progress
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import Store, sha256_of, write_hashed
@@ -79,6 +80,18 @@ def test_the_next_checkpoint_waits_for_the_one_before_and_says_why(gated: Lab) -
     told = next(i for i, waiting in enumerate(said) if waiting)
     assert max(steps[: told + 1]) == 4  # where the next one was due
     assert said[-1] is None
+
+
+@pytest.mark.parametrize("work", ["_make_room", "content"], ids=["to copy", "to write"])
+def test_no_memory_for_a_checkpoint_is_not_taken_for_too_large_a_batch(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 99999999 bytes")
+
+    monkeypatch.setattr(TensorFile, work, fail)
+    with pytest.raises(CheckpointMemoryError, match="the checkpoint of step 2: .*a copy of the weights"):
+        lab.train(SPEC, "no-room")
 
 
 def test_a_checkpoint_holds_the_model_and_the_moments_to_the_bit(lab: Lab, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedModel
 
 from bertpar.checkpoints import checkpoint_key
-from bertpar.errors import PreemptedError, StoreError
+from bertpar.errors import CheckpointMemoryError, PreemptedError, StoreError, is_out_of_memory
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow
 from bertpar.holds import is_held
 from bertpar.training.attempt import Attempt
@@ -58,10 +59,15 @@ class Committer:
         self._pending: Future[None] | None = None
 
     def begin(self, state: TrainingState, model: PreTrainedModel, optimizer: Mapping[str, Any]) -> None:
-        """Copy the state, and begin to make it durable; its rows are handed over. Waits for the checkpoint before."""
+        """Copy the state, and begin to make it durable; its rows are handed over. Waits for the checkpoint before.
+
+        Raises:
+            CheckpointMemoryError: there is none for the copy.
+        """
         self.wait()
         new_rows, state.rows = state.rows, []
-        self._copy.take(replace(state, rows=[*self._outbox.undelivered(), *new_rows]), model, optimizer)
+        with _want_of_memory_told(state.step):
+            self._copy.take(replace(state, rows=[*self._outbox.undelivered(), *new_rows]), model, optimizer)
         self._pending = self._thread.submit(self._commit, state, state.step, new_rows)
 
     def check(self) -> None:
@@ -73,6 +79,7 @@ class Committer:
         """Return when nothing is under way.
 
         Raises:
+            CheckpointMemoryError: there is none to write with.
             PreemptedError: asked to stop while the store is away.
             SupersededError: a newer attempt has begun; nothing more is written.
         """
@@ -109,7 +116,8 @@ class Committer:
             self._fence.check()
             return self._copy.publish(self._store, key, self._meta)
 
-        saved = patiently(save)
+        with _want_of_memory_told(step):
+            saved = patiently(save)
         patiently(self._fence.check)
         pruned = patiently(lambda: self._to_prune([*state.checkpoints, saved]))
         self.say_saved(saved, pruned)
@@ -143,3 +151,17 @@ class Committer:
             else:
                 self._tell(None)
                 return done
+
+
+@contextmanager
+def _want_of_memory_told(step: int) -> Iterator[None]:
+    """Let a lack of memory be the checkpoint's: who only sees that it came up in training takes it for the batch's."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CheckpointMemoryError(
+            f"the checkpoint of step {step}: {type(error).__name__}: {error}. It is made of a copy of the weights and "
+            "both moments in the host's memory. Use a machine with more, or fewer slots: --slots (BERTPAR_SLOTS)"
+        ) from error

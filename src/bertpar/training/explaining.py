@@ -1,4 +1,4 @@
-"""What is told of a step that fails: which one it was, and of which examples."""
+"""What is told of a step or validation that fails: which one it was, and of which examples."""
 
 from __future__ import annotations
 
@@ -29,14 +29,23 @@ def explaining_failures(module: Classifier, plan: BatchPlan, data: SplitData) ->
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        size = math.ceil(plan.batch_size / plan.batch_divisor)
-        text = f"step {module.step + 1}, micro-batches of {size}: {error}. Lower trainer.batch_size, and raise "
-        raise _at_step(OutOfMemoryError(f"{text}trainer.accumulate as much"), module.step + 1) from error
+        raise _at_step(OutOfMemoryError(_of_which_batch(error, module, plan)), module.step + 1) from error
 
 
 def _at_step(error: BertparError, step: int) -> BertparError:
     error.step = step
     return error
+
+
+def _of_which_batch(error: Exception, module: Classifier, plan: BatchPlan) -> str:
+    """Return what there was no memory for, and the fix."""
+    trainer = module.spec.trainer
+    if module.is_validating:
+        size = trainer.eval_batch_size
+        return f"validation after step {module.step}, batches of {size}: {error}. Lower trainer.eval_batch_size"
+    size = math.ceil(plan.batch_size / plan.batch_divisor)
+    fix = "Lower trainer.batch_size, and raise trainer.accumulate as much"
+    return f"step {module.step + 1}, micro-batches of {size}: {error}. {fix}"
 
 
 def _examples_of(step: int, plan: BatchPlan, data: SplitData) -> str:

@@ -47,6 +47,7 @@ class Classifier(pl.LightningModule):
         self._precision = compute_precision(spec.trainer.precision)
         self._ranks = ranks or Alone()
         self.step = 0
+        self.is_validating = False
         self._outputs: list[Tensor] = []
         self._labels: list[Tensor] = []
 
@@ -94,6 +95,10 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._outputs, self._labels = [], []
+        self.is_validating = True
+
+    def on_validation_epoch_end(self) -> None:
+        self.is_validating = False
 
     def validation_step(self, batches: list[Batch], batch_idx: int) -> None:
         for batch in batches:

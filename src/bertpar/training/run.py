@@ -50,6 +50,7 @@ def train(job: TrainJob, store: Store, emit: Emit) -> TrainResult:
 
     Raises:
         NotANumberError, OutOfMemoryError: with the step at which it happened.
+        CheckpointMemoryError: the host has none for a checkpoint's copy.
         ConfigError, DataError, ModelError, SnapshotDamagedError: final; the same attempt would fail again.
         InexactResumeError: this machine would not go on bit for bit.
         SupersededError: a newer attempt has begun.

@@ -50,7 +50,6 @@ class TensorFile:
         return self._header, self._buffer.numpy().data
 
     def _make_room(self, header: bytes, tensors: Mapping[str, Tensor]) -> None:
-        self._header = header
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         pinned = any(tensor.is_cuda for tensor in tensors.values())  # else each copy waits for the device
         with torch.inference_mode(False):  # a validation's end is in it, and its tensors cannot be written elsewhere
@@ -61,6 +60,7 @@ class TensorFile:
                 room = self._buffer[start : start + tensor.nbytes]
                 self._places[name] = room.view(tensor.dtype).view(tensor.shape)
                 start += tensor.nbytes
+        self._header = header
 
 
 def _in_order(tensors: Mapping[str, Tensor]) -> list[str]:
