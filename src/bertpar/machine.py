@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from itertools import takewhile
 
 from bertpar.capacity import Capacity, capacity_of
 
@@ -24,10 +25,13 @@ def visible_gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     num_gpus = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    numbers = [str(i) for i in range(num_gpus)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (
-        [str(i) for i in range(num_gpus)] if visible is None else [d.strip() for d in visible.split(",") if d.strip()]
-    )
+    if visible is None or not numbers:
+        return numbers
+    names = [name.strip() for name in visible.split(",")]
+    # CUDA sees those before the first name of none: whoever writes -1, or nothing, wants no GPU
+    return list(takewhile(lambda name: name in numbers or name.startswith(("GPU-", "MIG-")), names))
 
 
 def default_training_slots() -> int:
