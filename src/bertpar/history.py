@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ T = TypeVar("T")
 History = Sequence[HistoryEvent]
 """Of one execution. A run's workflows have several only where its best checkpoint was damaged and made again."""
 
+_ASKED_TO_END = "activity_task_cancel_requested_event_attributes"
+"""Says nothing yet: how the activity took it comes later."""
+
 
 async def recall(client: Client, workflow_id: str) -> tuple[Sequence[History], Sequence[PendingActivityInfo]]:
     """Return the histories of all executions of a workflow, oldest first, and the activities that have not ended."""
@@ -34,11 +37,13 @@ async def recall(client: Client, workflow_id: str) -> tuple[Sequence[History], S
     return histories, [activity for d in described for activity in d.raw_description.pending_activities]
 
 
-def event_content(event: HistoryEvent) -> tuple[str, Any]:
-    """Return the kind of an event, and what it says."""
-    kind = event.WhichOneof("attributes")
-    assert kind is not None
-    return kind, getattr(event, kind)
+def telling_events(history: History) -> Iterator[tuple[HistoryEvent, str, Any]]:
+    """Yield the events that say what has become of something, each with its kind and what it says."""
+    for event in history:
+        kind = event.WhichOneof("attributes")
+        assert kind is not None
+        if kind != _ASKED_TO_END:
+            yield event, kind, getattr(event, kind)
 
 
 def event_time(event: HistoryEvent) -> datetime:

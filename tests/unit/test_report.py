@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bertpar.attempts import TrainingAttempt
 from bertpar.compare import compare, read_sweep_results
 from bertpar.events import Failure
 from bertpar.observe import RunView, SweepView
@@ -21,7 +22,7 @@ from bertpar.report.examples import confusions, worst_errors
 from bertpar.report.timeline import timeline_of
 from bertpar.states import RunState
 from bertpar.store import Store
-from bertpar.why import RunRecord, TrainingAttempt
+from bertpar.why import RunRecord
 from tests.unit.stored_results import stored_run, sweep_of
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -9,10 +9,12 @@ from pathlib import Path
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
+from bertpar.attempts import training_attempts, with_losses
 from bertpar.cli.why import attempts_table, evaluation_line, headline
 from bertpar.events import Failure
 from bertpar.follow import make_console
-from bertpar.why import RunRecord, evaluation_tries, training_attempts, with_losses
+from bertpar.tries import evaluation_tries
+from bertpar.why import RunRecord
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 

@@ -13,7 +13,8 @@ from bertpar.cli.asking import json_option, print_json, run_argument, temporal_o
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
+    from bertpar.tries import EvaluationTries
+    from bertpar.why import RunRecord
 
 
 @click.command(short_help="Tell what happened to RUN (SWEEP/INDEX).")
@@ -50,7 +51,7 @@ def headline(record: RunRecord) -> str:
     num = len(record.attempts)
     from bertpar.render import duration
 
-    at_least = "at least " if any(a.lost_steps is not None and not _is_exact(a) for a in record.attempts) else ""
+    at_least = "at least " if any(a.lost_steps is not None and not a.is_exact for a in record.attempts) else ""
     again = f"; {at_least}{_counted(record.lost_steps, 'step')} done again" if num > 1 else ""
     return f"{start} after {_counted(num, 'attempt')} at training, {duration(record.train_seconds)}{again}"
 
@@ -66,7 +67,7 @@ def attempts_table(record: RunRecord) -> Table:
             title, justify="left" if title in ("began", "end") else "right", no_wrap=title != "end", overflow="fold"
         )
     for attempt in record.attempts:
-        bound = "" if _is_exact(attempt) else "≥ "
+        bound = "" if attempt.is_exact else "≥ "
         table.add_row(
             str(attempt.number),
             _moment(attempt.started_at),
@@ -103,12 +104,6 @@ def evaluation_line(evaluation: EvaluationTries) -> str:
     took = _took(evaluation.started_at, evaluation.ended_at)
     last = f"; last failure: {evaluation.last_failure}" if evaluation.last_failure else ""
     return f"evaluation: {evaluation.outcome}, {tries}{f', {took}' if took else ''}{last}"
-
-
-def _is_exact(attempt: TrainingAttempt) -> bool:
-    from bertpar.why import EXACT
-
-    return attempt.heard_from in EXACT
 
 
 def _counted(number: int, noun: str) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bertpar.attempts import TrainingAttempt
 from bertpar.states import TERMINAL
-from bertpar.why import EvaluationTries, RunRecord, TrainingAttempt
+from bertpar.tries import EvaluationTries
+from bertpar.why import RunRecord
 
 _STEPS = tuple(
     timedelta(seconds=s) for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
