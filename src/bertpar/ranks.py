@@ -2,7 +2,7 @@
 
 Rank 0 alone has to do with the outside: it reads and writes the store, and tells events. The others compute their share
 of each step, and end with it, whatever ends it. So there is nothing to agree about at the end: rank 0 just exits. That
-another rank has ended, or shows no sign of life, rank 0 is told over a pipe.
+another rank has ended, or shows no sign of life, rank 0 is told over a pipe; it ends what it is writing, and exits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bertpar.events import TICK_SECONDS, Failure
 
 _LONGEST_SILENCE_SECONDS = 20 * TICK_SECONDS
 _NEWS_SECONDS = 10.0
+_LONGEST_WRITING_SECONDS = _LONGEST_SILENCE_SECONDS  # so long the one that has ended still counts as alive
 LOOPBACK = "127.0.0.1"
 
 
@@ -46,21 +47,31 @@ class Team:
     """On the loopback interface: rank 0 serves there what the ranks find each other by."""
     listener: socket.socket | None = None
     """Rank 0's, of this port."""
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by rank 0 while it writes what would else be lost with the training."""
     _members: list[_Member] = field(default_factory=list)
     _report: int = -1
+    _has_news: threading.Event = field(default_factory=threading.Event)
 
     def is_alive(self) -> bool:
         """Say whether all ranks give signs of life; rank 0's question."""
         return all(time.monotonic() - member.seen < _LONGEST_SILENCE_SECONDS for member in self._members)
 
     def watch(self, fail: Callable[[Failure], None]) -> None:
-        """Call `fail`, on a thread of its own, with the failure of another rank as soon as that has ended."""
+        """Call `fail`, which ends this process, with the failure of another rank, once nothing is being written."""
+
+        def end(failure: Failure) -> None:
+            self._has_news.set()
+            self.writing.acquire(timeout=_LONGEST_WRITING_SECONDS)
+            fail(failure)
+
         for member in self._members:
-            threading.Thread(target=_watch, args=(member, fail), name=f"rank-{member.rank}", daemon=True).start()
+            threading.Thread(target=_watch, args=(member, end), name=f"rank-{member.rank}", daemon=True).start()
 
     def wait_for_news(self) -> None:
         """Return after some seconds, unless a rank has ended: `watch` tells that better than a lost connection does."""
-        time.sleep(_NEWS_SECONDS)
+        if self._has_news.wait(_NEWS_SECONDS):
+            threading.Event().wait()  # until `watch` has ended this process
 
     def follow(self, work: Callable[[], None]) -> None:
         """Be another rank than 0 for the rest of this process's life: do `work`, and report a failure of it."""

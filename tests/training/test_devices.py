@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bertpar import faults
 from bertpar.codec import from_json, to_json
 from bertpar.events import CheckpointRef, CheckpointSaved, TrainResult
 from bertpar.process import JobFailed, JobStarter, run_job
@@ -116,6 +117,25 @@ async def test_whichever_rank_is_killed_or_asked_to_leave_the_weights_are_those_
     assert same_weights(lab.weights(result.last), lab.weights(whole.last))
 
 
+async def test_a_checkpoint_that_is_being_written_when_another_rank_dies_is_kept(lab: Lab, tmp_path: Path) -> None:
+    """Forced: the writing process is stopped until the other one is dead."""
+    orders = tmp_path / "orders"
+    orders.mkdir()
+    faults.order(orders, "checkpoint.before_write", "stop")
+    async with aclosing(JobStarter(tmp_path / "logs", {faults.VARIABLE: str(orders)})) as starter:
+        trainings = Trainings(lab, starter, tmp_path / "job.log")
+        attempt = asyncio.create_task(trainings.attempt("two-writing"))
+        async with asyncio.timeout(60):
+            while not list(orders.glob("taken-*")):
+                await asyncio.sleep(0.05)
+        writing, other = ranks()
+        other.kill()
+        writing.resume()
+        with pytest.raises(JobFailed, match="rank 1 of the training was killed by SIGKILL"):
+            await attempt
+    assert list(trainings.saved) == [2]
+
+
 @pytest.fixture(scope="module")
 def told(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what two ranks have got, and one alone."""
@@ -142,11 +162,11 @@ def test_the_losses_of_a_training_over_two_devices_are_those_of_one_device(told:
 
 
 _A_RANK_FAILS = """
-import os, sys, threading
+import os, threading, time
+from bertpar import ranks
 from bertpar.jobs import die_with
-from bertpar.ranks import form_team
 
-team = form_team(3, die_with)
+team = ranks.form_team(3, die_with)
 
 def work():
     if team.rank == 2:
@@ -159,14 +179,24 @@ def fail(failure):
     print(failure.error_type, failure.message, flush=True)
     os._exit(3)
 
-team.watch(fail)
+def lose_connection():
+    ranks._NEWS_SECONDS = 0.0
+    team.wait_for_news()
+    print("connection lost", flush=True)
+
+with team.writing:
+    team.watch(fail)
+    team._has_news.wait(30)
+    threading.Thread(target=lose_connection).start()
+    time.sleep(0.5)
+    print("written", flush=True)
 threading.Event().wait(60)
 """
 
 
-def test_a_failure_of_another_rank_keeps_its_class() -> None:
+def test_a_failure_of_another_rank_keeps_its_class_and_ends_the_training_when_nothing_is_being_written() -> None:
     done = subprocess.run([sys.executable, "-c", _A_RANK_FAILS], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (3, "OutOfMemoryError MemoryError: out of memory\n")
+    assert (done.returncode, done.stdout) == (3, "written\nOutOfMemoryError MemoryError: out of memory\n"), done.stderr
 
 
 _A_RANK_STOPS = """

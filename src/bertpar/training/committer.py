@@ -21,6 +21,7 @@ from bertpar.checkpoints import checkpoint_key
 from bertpar.errors import CheckpointMemoryError, PreemptedError, StoreError, is_out_of_memory
 from bertpar.events import CheckpointRef, CheckpointSaved, MetricRow
 from bertpar.holds import is_held
+from bertpar.ranks import current_team
 from bertpar.training.attempt import Attempt
 from bertpar.training.saving import CheckpointCopy
 from bertpar.training.selection import checkpoints_to_prune
@@ -116,11 +117,12 @@ class Committer:
             self._fence.check()
             return self._copy.publish(self._store, key, self._meta)
 
-        with _want_of_memory_told(step):
-            saved = patiently(save)
-        patiently(self._fence.check)
-        pruned = patiently(lambda: self._to_prune([*state.checkpoints, saved]))
-        self.say_saved(saved, pruned)
+        with current_team().writing:
+            with _want_of_memory_told(step):
+                saved = patiently(save)
+            patiently(self._fence.check)
+            pruned = patiently(lambda: self._to_prune([*state.checkpoints, saved]))
+            self.say_saved(saved, pruned)
         state.checkpoints = [c for c in [*state.checkpoints, saved] if c not in pruned]
         for checkpoint in (c for c in pruned if c.run_id == self._job.run_id):  # an equal run's are its own to keep
             needed = partial(is_held, self._store, checkpoint.key)  # somebody may have asked for it this very moment
