@@ -1,4 +1,4 @@
-"""From Hydra's composed configuration to checked specifications. Every check of a configuration lives here.
+"""From Hydra's composed configuration to checked specifications, or to all that is wrong with it.
 
 Nothing heavy is imported: a client must say what is wrong within a second.
 """
@@ -7,36 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertpar.data.precheck import check_files
-from bertpar.errors import ConfigError, ModelError
-from bertpar.hub import check_revision
-from bertpar.metric_names import monitored_metrics
-from bertpar.model_folder import check_folder, locate_package, settings_problems
+from bertpar.errors import ConfigError
 from bertpar.paths import Home
 from bertpar.reader import Reader
+from bertpar.run_sections import absolute, misfits, read_checkpoint, read_data, read_model, read_optim, read_trainer
 from bertpar.spec import (
     CacheMode,
-    CheckpointSpec,
-    DataSource,
-    DataSpec,
-    ModelSource,
-    ModelSpec,
-    OptimSpec,
-    Padding,
-    Precision,
     ResumeSpec,
     RunSpec,
-    Schedule,
-    Task,
     TemporalSpec,
     TrackingSpec,
-    TrainerSpec,
 )
 from bertpar.states import tracking_queue
 from bertpar.tracking import resolve_uri
@@ -47,8 +32,6 @@ MISPLACED_EXPERIMENT = (
     "the experiment's file does not begin with the line `# @package _global_`, so that what it sets lands under "
     "`experiment`. Put that line first"
 )
-
-_FILE_KEYS = ("train_file", "validation_file", "test_file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +106,17 @@ def _read_run(plain: Mapping[str, Any], problems: list[str]) -> RunSpec:
     root.number("lr", above=0, maximum=1, hint="For example lr=1e-4")  # the name that users sweep comes first
     seed = root.integer("seed", minimum=0)
     before = len(problems)
-    data = _read_data(root.section("data"), problems)
-    model = _read_model(root.section("model"))
+    data = read_data(root.section("data"), problems)
+    model = read_model(root.section("model"))
     if len(problems) == before:
-        root.add_problems(_misfits(model, data))
+        root.add_problems(misfits(model, data))
     run = RunSpec(
         seed=seed,
         model=model,
         data=data,
-        optim=_read_optim(root.section("optim"), problems),
-        trainer=_read_trainer(root.section("trainer")),
-        checkpoint=_read_checkpoint(root.section("checkpoint"), data.task),
+        optim=read_optim(root.section("optim"), problems),
+        trainer=read_trainer(root.section("trainer")),
+        checkpoint=read_checkpoint(root.section("checkpoint"), data.task),
         config=_for_the_record(plain),
     )
     root.choice("cache", get_args(CacheMode))
@@ -149,139 +132,6 @@ def _for_the_record(plain: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(tracking, Mapping) or not isinstance(tracking.get("uri"), str):
         return dict(plain)
     return {**plain, "tracking": {**tracking, "uri": without_password(tracking["uri"])}}
-
-
-def _read_model(reader: Reader) -> ModelSpec:
-    model = ModelSpec(
-        name=reader.text("name"),
-        source=reader.choice("source", get_args(ModelSource)),
-        path=reader.text("path"),
-        revision=reader.optional_text("revision"),
-        weights_sha256=reader.optional_text("weights_sha256"),
-        num_layers=reader.optional_integer("num_layers", minimum=1),
-    )
-    if model.source == "folder":
-        folder = Path(model.path).expanduser().resolve()
-        if problem := check_folder(model.path, folder):
-            reader.add_problems([problem])
-        model = ModelSpec(**{**vars(model), "path": str(folder)})
-    if model.source == "hub" and (problem := check_revision("model.revision", model.revision)):
-        reader.add_problems([problem])
-    reader.refuse_unknown()
-    return model
-
-
-def _misfits(model: ModelSpec, data: DataSpec) -> list[str]:
-    """Return which settings do not fit the model, as far as its files are on this machine."""
-    if model.source == "folder":
-        return settings_problems(model, data.max_length, Path(model.path))
-    if model.source != "package":
-        return []
-    try:
-        folder = locate_package(model.path)
-    except ModelError:  # the workers may have it
-        return []
-    problem = check_folder(model.path, folder)
-    return [problem] if problem else settings_problems(model, data.max_length, folder)
-
-
-def _read_data(reader: Reader, problems: list[str]) -> DataSpec:
-    before = len(problems)
-    files = {key: _absolute(reader.optional_text(key)) for key in _FILE_KEYS}
-    data = DataSpec(
-        name=reader.text("name"),
-        source=reader.choice("source", get_args(DataSource)),
-        task=reader.choice("task", get_args(Task)),
-        path=reader.optional_text("path"),
-        config_name=reader.optional_text("config_name"),
-        revision=reader.optional_text("revision"),
-        **files,
-        text_column=reader.text("text_column"),
-        text_pair_column=reader.optional_text("text_pair_column"),
-        label_column=reader.text("label_column"),
-        id_column=reader.optional_text("id_column"),
-        train_size=reader.optional_integer("train_size", minimum=1),
-        validation_size=reader.optional_integer("validation_size", minimum=1),
-        test_size=reader.optional_integer("test_size", minimum=1),
-        validation_fraction=reader.number("validation_fraction", above=0, below=1),
-        test_fraction=reader.number("test_fraction", above=0, below=1),
-        split_seed=reader.integer("split_seed", minimum=0),
-        max_length=reader.integer("max_length", minimum=4),
-    )
-    reader.refuse_unknown()
-    if len(problems) == before:  # what could not be read has been told; its files would be told of too
-        reader.add_problems(check_files(data))
-    return data
-
-
-def _absolute(file: str | None) -> str | None:
-    """Resolve against the folder where the user typed: workers run elsewhere."""
-    return file if file is None or "://" in file else str(Path(file).expanduser().resolve())
-
-
-def _read_optim(reader: Reader, problems: list[str]) -> OptimSpec:
-    before = len(problems)
-    lr = reader.number("lr", above=0, maximum=1)
-    if any(problem.startswith("lr=") for problem in problems):
-        del problems[before:]  # optim.lr follows lr: one mistake, one message
-    optim = OptimSpec(
-        lr=lr,
-        weight_decay=reader.number("weight_decay", minimum=0),
-        beta1=reader.number("beta1", minimum=0, below=1),
-        beta2=reader.number("beta2", minimum=0, below=1),
-        eps=reader.number("eps", above=0),
-        warmup_ratio=reader.number("warmup_ratio", minimum=0, maximum=1),
-        schedule=reader.choice("schedule", get_args(Schedule)),
-        clip=reader.optional_number("clip", above=0, hint="optim.clip=null for no clipping"),
-    )
-    reader.refuse_unknown()
-    return optim
-
-
-def _read_trainer(reader: Reader) -> TrainerSpec:
-    smoke = "For a smoke run: trainer.max_epochs=1 trainer.max_steps=2"
-    trainer = TrainerSpec(
-        max_epochs=reader.integer("max_epochs", minimum=1, hint=smoke),
-        max_steps=reader.optional_integer("max_steps", minimum=1, hint="null for no limit"),
-        batch_size=reader.integer("batch_size", minimum=1),
-        accumulate=reader.integer("accumulate", minimum=1, hint="1 for no accumulation"),
-        eval_batch_size=reader.integer("eval_batch_size", minimum=1),
-        precision=reader.choice("precision", get_args(Precision)),
-        num_threads=reader.optional_integer("num_threads", minimum=1, hint="null: all, not repeatable"),
-        validate_every_n_steps=reader.optional_integer("validate_every_n_steps", minimum=1),
-        early_stopping_patience=reader.optional_integer("early_stopping_patience", minimum=1),
-        early_stopping_min_delta=reader.number("early_stopping_min_delta", minimum=0),
-        log_every_n_steps=reader.integer("log_every_n_steps", minimum=1),
-        devices=reader.integer("devices", minimum=1, hint="1 for a single process"),
-        padding=reader.choice("padding", get_args(Padding)),
-        compile=reader.flag("compile"),
-    )
-    if trainer.compile and trainer.padding == "packed":
-        reader.complain(
-            "compile", "needs padded batches: a packed one has another shape at each step. Use trainer.padding=max"
-        )
-    if trainer.devices > (most := trainer.batch_size * trainer.accumulate):
-        reader.complain(
-            "devices",
-            f"must be at most {most}, the number of examples of a step (trainer.batch_size times trainer.accumulate), "
-            "which the devices share",
-        )
-    reader.refuse_unknown()
-    return trainer
-
-
-def _read_checkpoint(reader: Reader, task: Task) -> CheckpointSpec:
-    monitor = reader.optional_choice("monitor", monitored_metrics(task))
-    monitor = monitor or ("val/accuracy" if task == "classification" else "val/pearson")
-    mode = reader.optional_choice("mode", ("min", "max"))
-    checkpoint = CheckpointSpec(
-        every_n_steps=reader.optional_integer("every_n_steps", minimum=1, hint="null for none between validations"),
-        keep=reader.integer("keep", minimum=1),
-        monitor=monitor,
-        mode=mode or ("min" if monitor == "val/loss" else "max"),
-    )
-    reader.refuse_unknown()
-    return checkpoint
 
 
 def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> SweepSpec:
@@ -305,7 +155,7 @@ def _read_sweep(plain: Mapping[str, Any], home: Home, problems: list[str]) -> Sw
         tracking=TrackingSpec(
             uri=_tracking_uri(tracking.optional_text("uri"), home, problems), experiment=tracking.text("experiment")
         ),
-        store_root=_absolute(store.optional_text("root")) or str(home.store),
+        store_root=absolute(store.optional_text("root")) or str(home.store),
         resume=ResumeSpec(
             allow_inexact=resume.flag("allow_inexact"),
             nan_lr_factor=resume.optional_number("nan_lr_factor", above=0, below=1, hint="null: a NaN loss is final"),
