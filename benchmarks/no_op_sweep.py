@@ -18,18 +18,15 @@ from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
     CheckpointSaved,
-    CloseRunJob,
     Code,
     EvaluateJob,
     EvaluateResult,
-    MlflowRun,
-    OpenRunJob,
-    ReportJob,
     SnapshotJob,
     SnapshotRef,
     TrainJob,
     TrainResult,
 )
+from bertpar.mlflow_jobs import CloseRunJob, MlflowRun, OpenRunJob, ReportJob
 from bertpar.slots import Slots
 from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.states import RunRef, SweepOptions, SweepSummary, tracking_queue

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bertpar.claims import Claimed
-from bertpar.events import AttemptEnded, CheckpointRef, Code, Failure, MlflowRun, PredictJob, SnapshotRef, TrainResult
+from bertpar.events import AttemptEnded, CheckpointRef, Code, Failure, PredictJob, SnapshotRef, TrainResult
+from bertpar.mlflow_jobs import MlflowRun
 from bertpar.spec import SMALLEST_DEMAND, CacheMode, Demand, ResumeSpec, TrackingSpec
 
 RunStatus = Literal[

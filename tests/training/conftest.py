@@ -12,17 +12,8 @@ from safetensors.torch import load_file
 
 from bertpar.codec import publish_spec
 from bertpar.data.snapshot import make_snapshot
-from bertpar.events import (
-    CheckpointRef,
-    CheckpointSaved,
-    CloseRunJob,
-    EvaluationRecord,
-    MlflowRun,
-    OpenRunJob,
-    SnapshotRef,
-    TrainJob,
-    TrainResult,
-)
+from bertpar.events import CheckpointRef, CheckpointSaved, SnapshotRef, TrainJob, TrainResult
+from bertpar.mlflow_jobs import CloseRunJob, EvaluationRecord, MlflowRun, OpenRunJob
 from bertpar.spec import (
     CheckpointSpec,
     DataSpec,

@@ -10,7 +10,7 @@ from bertpar import jobs
 from bertpar.checkpoints import find_checkpoints
 from bertpar.code import loaded_code
 from bertpar.errors import CodeChangedError, CorruptError, ModelError
-from bertpar.events import CopiedRows, MlflowRun
+from bertpar.mlflow_jobs import CopiedRows, MlflowRun
 from bertpar.spec import RunSpec, StartSpec
 from bertpar.tracking import open_run
 from bertpar.tracking.rows import EXAMPLES_PER_SECOND, read_rows

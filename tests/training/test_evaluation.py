@@ -21,16 +21,8 @@ from bertpar.errors import CheckpointDamagedError, CorruptError, DataError, Trac
 from bertpar.evaluation import evaluate as evaluate_module
 from bertpar.evaluation.evaluate import evaluate
 from bertpar.evaluation.predict import parse_input, predict
-from bertpar.events import (
-    CheckpointRef,
-    CloseRunJob,
-    EvaluateJob,
-    EvaluateResult,
-    EvaluationRecord,
-    OpenRunJob,
-    PredictJob,
-    SnapshotRef,
-)
+from bertpar.events import CheckpointRef, EvaluateJob, EvaluateResult, PredictJob, SnapshotRef
+from bertpar.mlflow_jobs import CloseRunJob, EvaluationRecord, OpenRunJob
 from bertpar.models import load_classifier, resolve_model
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.spec import DataSpec, Demand, RunSpec, Task, TrackingSpec

@@ -22,7 +22,8 @@ from bertpar import faults, tracking
 from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, publish_spec, to_json
 from bertpar.errors import CorruptError, StoreError, TrackingError
-from bertpar.events import REUSED_TAG, CloseRunJob, MetricRow, MlflowRun, OpenRunJob, SnapshotRef
+from bertpar.events import MetricRow, SnapshotRef
+from bertpar.mlflow_jobs import REUSED_TAG, CloseRunJob, MlflowRun, OpenRunJob
 from bertpar.paths import Home
 from bertpar.spec import TrackingSpec
 from bertpar.store import Store
@@ -205,7 +206,7 @@ import sys
 from bertpar import tracking
 from bertpar.checkpoints import ROWS_FILE, checkpoint_key, write_rows
 from bertpar.codec import from_json, to_json
-from bertpar.events import OpenRunJob
+from bertpar.mlflow_jobs import OpenRunJob
 from bertpar.store import Store
 from pathlib import Path
 import mlflow

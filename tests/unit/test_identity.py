@@ -40,6 +40,7 @@ _WITHOUT_EFFECT_ON_RESULTS = {
     "identity",
     "jobs",
     "machine",  # the number of threads that it finds is in the machine's fingerprint
+    "mlflow_jobs",
     "paths",
     "ranks",  # which processes compute, not what
     "results",

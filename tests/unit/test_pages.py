@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from bertpar import tracking
-from bertpar.events import Code, MlflowRun
+from bertpar.events import Code
+from bertpar.mlflow_jobs import MlflowRun
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_base, mlflow_page, temporal_page
 from bertpar.paths import Home

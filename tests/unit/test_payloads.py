@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from bertpar.events import MlflowRun
+from bertpar.mlflow_jobs import MlflowRun
 from bertpar.payloads import DATA_CONVERTER
 
 SMALL = [MlflowRun(experiment_id="1", run_id="a")]

@@ -24,20 +24,17 @@ from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
     CheckpointSaved,
-    CloseRunJob,
     Code,
     EvaluateJob,
     EvaluateResult,
-    MlflowRun,
-    OpenRunJob,
     PredictJob,
     PredictResult,
-    ReportJob,
     SnapshotJob,
     SnapshotRef,
     TrainJob,
     TrainResult,
 )
+from bertpar.mlflow_jobs import CloseRunJob, MlflowRun, OpenRunJob, ReportJob
 from bertpar.payloads import DATA_CONVERTER
 from bertpar.slots import Slots
 from bertpar.spec import ResumeSpec, TrackingSpec

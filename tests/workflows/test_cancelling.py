@@ -11,7 +11,8 @@ from temporalio.exceptions import ApplicationError
 
 from bertpar import steer
 from bertpar.errors import RefusedError
-from bertpar.events import CloseRunJob, EvaluateJob, EvaluateResult, TrainJob, TrainResult
+from bertpar.events import EvaluateJob, EvaluateResult, TrainJob, TrainResult
+from bertpar.mlflow_jobs import CloseRunJob
 from tests.workflows.conftest import checkpoint, evaluate_at_once, trained, until
 from tests.workflows.live_sweep import begun, live
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import CloseRunJob, EvaluateJob, EvaluateResult, SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.events import EvaluateJob, EvaluateResult, SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.mlflow_jobs import CloseRunJob
 from tests.workflows.conftest import SNAPSHOT, Script, evaluate_at_once, running_sweep, train_at_once
 from tests.workflows.test_outages import only_run
 

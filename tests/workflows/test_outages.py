@@ -8,16 +8,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from bertpar.events import (
-    CloseRunJob,
-    EvaluateJob,
-    EvaluateResult,
-    OpenRunJob,
-    SnapshotJob,
-    SnapshotRef,
-    TrainJob,
-    TrainResult,
-)
+from bertpar.events import EvaluateJob, EvaluateResult, SnapshotJob, SnapshotRef, TrainJob, TrainResult
+from bertpar.mlflow_jobs import CloseRunJob, OpenRunJob
 from bertpar.spec import ResumeSpec
 from bertpar.states import Command, RunBatch, RunState, SweepStatus
 from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow

@@ -11,7 +11,8 @@ from temporalio.exceptions import ApplicationError
 
 from bertpar import cli
 from bertpar.activities.report import make_report as really_make_report
-from bertpar.events import ReportJob, TrainJob, TrainResult
+from bertpar.events import TrainJob, TrainResult
+from bertpar.mlflow_jobs import ReportJob
 from bertpar.spec import TrackingSpec
 from bertpar.states import RunBatch, tracking_queue
 from bertpar.store import Store

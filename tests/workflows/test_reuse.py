@@ -17,18 +17,8 @@ from bertpar.checkpoints import checkpoint_key, reference_to
 from bertpar.claims import KeptResult
 from bertpar.codec import publish_spec
 from bertpar.errors import CheckpointDamagedError
-from bertpar.events import (
-    CONTINUES_TAG,
-    REUSED_TAG,
-    CheckpointRef,
-    CloseRunJob,
-    CopiedRows,
-    EvaluateJob,
-    EvaluateResult,
-    OpenRunJob,
-    TrainJob,
-    TrainResult,
-)
+from bertpar.events import CheckpointRef, EvaluateJob, EvaluateResult, TrainJob, TrainResult
+from bertpar.mlflow_jobs import CONTINUES_TAG, REUSED_TAG, CloseRunJob, CopiedRows, OpenRunJob
 from bertpar.results import claim, claims, identify_stored, keep_result
 from bertpar.states import RunBatch, RunRef, SweepState, SweepStatus
 from bertpar.store import Store

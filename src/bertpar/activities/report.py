@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from bertpar import tracking
 from bertpar.activities._job import heartbeats
 from bertpar.errors import Action, BertparError, action_on, failure_of
-from bertpar.events import ReportJob
+from bertpar.mlflow_jobs import ReportJob
 from bertpar.paths import home
 from bertpar.store import Store
 

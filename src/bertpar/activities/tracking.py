@@ -11,7 +11,7 @@ from temporalio import activity
 from bertpar import tracking
 from bertpar.activities._job import application_error, heartbeats
 from bertpar.errors import failure_of
-from bertpar.events import CloseRunJob, MlflowRun, OpenRunJob
+from bertpar.mlflow_jobs import CloseRunJob, MlflowRun, OpenRunJob
 from bertpar.paths import home
 from bertpar.store import Store
 

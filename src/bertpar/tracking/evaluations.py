@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bertpar.checkpoints import NOT_OF_THE_MODEL
-from bertpar.events import EvaluationRecord, MetricRow, SnapshotRef
+from bertpar.events import MetricRow, SnapshotRef
+from bertpar.mlflow_jobs import EvaluationRecord
 from bertpar.store import Store
 from bertpar.tracking.rows import log_artifacts, log_missing_rows
 

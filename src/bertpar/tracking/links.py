@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from bertpar.events import SWEEP_TAG
+from bertpar.mlflow_jobs import SWEEP_TAG
 
 _TRAINING_VIEW = "workflowType=machine_learning"
 """MLflow's UI opens for a newcomer on its pages for language model applications."""

@@ -11,7 +11,8 @@ from bertpar import faults
 from bertpar.checkpoints import waiting_rows
 from bertpar.codec import fetch_spec
 from bertpar.errors import CorruptError, TrackingError, TrackingRefusedError
-from bertpar.events import (
+from bertpar.events import SnapshotRef
+from bertpar.mlflow_jobs import (
     IDENTITY_TAG,
     REUSED_TAG,
     SWEEP_TAG,
@@ -20,7 +21,6 @@ from bertpar.events import (
     CopiedRows,
     MlflowRun,
     OpenRunJob,
-    SnapshotRef,
 )
 from bertpar.spec import DataSpec, RunSpec, flatten
 from bertpar.store import Store

@@ -11,7 +11,7 @@ from typing import Any
 from bertpar.catalogue import collected_steps
 from bertpar.checkpoints import find_checkpoints
 from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE
-from bertpar.events import IDENTITY_TAG
+from bertpar.mlflow_jobs import IDENTITY_TAG
 from bertpar.results import lineage
 from bertpar.spec import digest_json
 from bertpar.store import Store, sha256_of

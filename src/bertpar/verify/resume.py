@@ -18,17 +18,15 @@ from bertpar.errors import ERRORS, BertparError, ProcessDiedError
 from bertpar.events import (
     CheckpointRef,
     CheckpointSaved,
-    CloseRunJob,
     EvaluateJob,
     EvaluateResult,
-    EvaluationRecord,
-    OpenRunJob,
     Progress,
     SnapshotJob,
     SnapshotRef,
     TrainJob,
     TrainResult,
 )
+from bertpar.mlflow_jobs import CloseRunJob, EvaluationRecord, OpenRunJob
 from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.process import EventHandler, JobFailed, JobStarter, run_job
 from bertpar.spec import RunSpec, TrackingSpec, demand_of

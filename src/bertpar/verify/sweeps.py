@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.errors import NotFoundError
-from bertpar.events import SWEPT_TAG_PREFIX
+from bertpar.mlflow_jobs import SWEPT_TAG_PREFIX
 from bertpar.naming import choose
 from bertpar.paths import Home
 from bertpar.store import Store

@@ -14,19 +14,16 @@ with workflow.unsafe.imports_passed_through():
     from bertpar.claims import Claimed, ClaimJob, Forecast, LookUpJob
     from bertpar.errors import SnapshotDamagedError
     from bertpar.events import (
-        CloseRunJob,
         EvaluateJob,
         EvaluateResult,
-        MlflowRun,
-        OpenRunJob,
         PredictJob,
         PredictResult,
-        ReportJob,
         SnapshotJob,
         SnapshotRef,
         TrainJob,
         TrainResult,
     )
+    from bertpar.mlflow_jobs import CloseRunJob, MlflowRun, OpenRunJob, ReportJob
     from bertpar.states import SweepOptions, tracking_queue
     from bertpar.workflows.failures import ONCE, PATIENT, SOMETIMES, cancel_requested, describe_failure
 

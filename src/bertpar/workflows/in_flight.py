@@ -10,7 +10,8 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import CloseRunJob, Failure
+    from bertpar.events import Failure
+    from bertpar.mlflow_jobs import CloseRunJob
     from bertpar.states import TERMINAL, SweepOptions
     from bertpar.workflows import calls
     from bertpar.workflows.failures import describe_failure, is_damage

@@ -15,8 +15,9 @@ from temporalio.workflow import ChildWorkflowCancellationType
 with workflow.unsafe.imports_passed_through():
     from bertpar.claims import Claimed, ClaimJob, KeptResult
     from bertpar.errors import CheckpointDamagedError
-    from bertpar.events import CheckpointRef, CloseRunJob, EvaluateResult, EvaluationRecord, SnapshotRef, TrainResult
+    from bertpar.events import CheckpointRef, EvaluateResult, SnapshotRef, TrainResult
     from bertpar.ledger import entry, ledger_of, stopped_early_seconds
+    from bertpar.mlflow_jobs import CloseRunJob, EvaluationRecord
     from bertpar.states import EvaluationInput, RunRef, SweepOptions, TrainingInput, TrainingLeft, TrainingOutput
     from bertpar.workflows import calls
     from bertpar.workflows.evaluation import EvaluationWorkflow

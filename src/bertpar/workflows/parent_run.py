@@ -10,7 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from bertpar.events import MlflowRun, ReportJob
+    from bertpar.mlflow_jobs import MlflowRun, ReportJob
     from bertpar.states import RunState, SweepOptions
     from bertpar.workflows import calls
     from bertpar.workflows.failures import describe_failure

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Literal
 
 from bertpar.claims import Claimed
-from bertpar.events import (
+from bertpar.events import CheckpointRef, SnapshotRef
+from bertpar.ledger import Ledger, ledger_of
+from bertpar.mlflow_jobs import (
     CONTINUES_TAG,
     FORKED_TAG,
     REUSED_TAG,
@@ -15,14 +17,11 @@ from bertpar.events import (
     SWEEP_TAG,
     SWEPT_TAG_PREFIX,
     TEMPORAL_TAG,
-    CheckpointRef,
     CloseRunJob,
     CopiedRows,
     EvaluationRecord,
     OpenRunJob,
-    SnapshotRef,
 )
-from bertpar.ledger import Ledger, ledger_of
 from bertpar.states import RunRef, RunState, SweepOptions, TrainingOutput
 from bertpar.workflows.planning import rank
 
