@@ -1,19 +1,28 @@
-"""A run's attempts at training, as the histories of its TrainingWorkflow have them."""
+"""A run's attempts at training, as the histories of its TrainingWorkflow and of its sweep have them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal
 
-from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.exceptions import TimeoutError
 
-from bertpar.events import CHECKPOINT_SAVED, CheckpointSaved, Failure, Progress, TrainJob, TrainResult
-from bertpar.history import History, decoded, decoded_error, event_time, telling_events, utc
+from bertpar.events import (
+    ATTEMPT_STARTED,
+    CHECKPOINT_SAVED,
+    AttemptStarted,
+    CheckpointSaved,
+    Failure,
+    Progress,
+    TrainJob,
+    TrainResult,
+)
+from bertpar.history import History, decoded, decoded_error, event_time, telling_events
 from bertpar.workflows.failures import describe_failure
 
 Outcome = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -39,7 +48,7 @@ class TrainingAttempt:
     number: int
     queued_at: datetime
     started_at: datetime | None = None
-    """None while no worker has had a slot for it."""
+    """When it got its slot; None while it has none, also on a worker that has taken it."""
     ended_at: datetime | None = None
     """When its end was noticed: for a lost worker the heartbeat timeout later."""
     outcome: Outcome = "queued"
@@ -57,10 +66,27 @@ class TrainingAttempt:
         return self.heard_from in _EXACT
 
 
+def slot_times(histories: Iterable[History]) -> dict[int, dict[int, datetime]]:
+    """Return when attempts got their slots, by the run's index and their number, from their sweep's histories."""
+    times: dict[int, dict[int, datetime]] = defaultdict(dict)
+    for history in histories:
+        for event, kind, what in telling_events(history):
+            if kind == "workflow_execution_signaled_event_attributes" and what.signal_name == ATTEMPT_STARTED:
+                started = decoded(what.input.payloads[0], AttemptStarted)
+                at = (
+                    event_time(event) if started.started_at is None else datetime.fromtimestamp(started.started_at, UTC)
+                )
+                times[started.run][started.attempt] = at
+    return times
+
+
 def training_attempts(
-    histories: Iterable[History], pending: Iterable[PendingActivityInfo] = ()
+    histories: Iterable[History], slots: Mapping[int, datetime], pending: Iterable[PendingActivityInfo] = ()
 ) -> tuple[TrainingAttempt, ...]:
-    """Return the attempts in the histories of a run's TrainingWorkflow, those among `pending` as they are now."""
+    """Return the attempts in the histories of a run's TrainingWorkflow, those among `pending` as they are now.
+
+    `slots` says when they got their slots, by their numbers.
+    """
     attempts: dict[int, TrainingAttempt] = {}
     for history in histories:
         _read(history, attempts)
@@ -68,7 +94,7 @@ def training_attempts(
         for number, attempt in attempts.items():
             if activity.activity_type.name == "train" and attempt.ended_at is None:
                 attempts[number] = _with_pending(attempt, activity)
-    return with_losses([attempts[number] for number in sorted(attempts)])
+    return with_losses([_with_slot(attempts[number], slots.get(number)) for number in sorted(attempts)])
 
 
 def _read(history: History, attempts: dict[int, TrainingAttempt]) -> None:
@@ -99,6 +125,11 @@ def _queued(job: TrainJob, at: datetime) -> TrainingAttempt:
     return TrainingAttempt(number=job.attempt, queued_at=at, resumed_from_step=step, reached_step=step)
 
 
+def _with_slot(attempt: TrainingAttempt, since: datetime | None) -> TrainingAttempt:
+    outcome = attempt.outcome if since is None or attempt.ended_at is not None else "running"
+    return replace(attempt, started_at=since, outcome=outcome)
+
+
 def _with_checkpoint(attempt: TrainingAttempt, saved: CheckpointSaved) -> TrainingAttempt:
     if saved.checkpoint.attempt < saved.attempt:  # found in the store, where an earlier attempt had left it unsaid
         step = max(attempt.resumed_from_step, saved.checkpoint.step)
@@ -109,7 +140,7 @@ def _with_checkpoint(attempt: TrainingAttempt, saved: CheckpointSaved) -> Traini
 def _with_event(attempt: TrainingAttempt, kind: str, what: Any, at: datetime) -> TrainingAttempt:
     """Return the attempt after one more event of its activity."""
     if kind == "activity_task_started_event_attributes":
-        return replace(attempt, started_at=at, outcome="running")
+        return attempt  # by then it is on a worker, and may have to wait there
     attempt = replace(attempt, ended_at=at)
     if kind == "activity_task_completed_event_attributes":
         result = decoded(what.result.payloads[0], TrainResult)
@@ -128,9 +159,6 @@ def _with_event(attempt: TrainingAttempt, kind: str, what: Any, at: datetime) ->
 
 
 def _with_pending(attempt: TrainingAttempt, activity: PendingActivityInfo) -> TrainingAttempt:
-    if activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
-        return attempt
-    attempt = replace(attempt, started_at=utc(activity.last_started_time), outcome="running")
     if not activity.heartbeat_details.payloads:
         return attempt
     progress = decoded(activity.heartbeat_details.payloads[0], Progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from temporalio.client import Client
 
 from bertpar.answers import query
-from bertpar.attempts import TrainingAttempt, training_attempts
+from bertpar.attempts import TrainingAttempt, slot_times, training_attempts
 from bertpar.errors import CorruptError, StoreError
 from bertpar.events import Failure, SnapshotRef
 from bertpar.history import recall
@@ -49,7 +50,7 @@ class RunRecord:
 
     @property
     def train_seconds(self) -> float:
-        """Wall time of all attempts that have ended."""
+        """For how long the attempts that have ended held slots."""
         return sum(
             (attempt.ended_at - attempt.started_at).total_seconds()
             for attempt in self.attempts
@@ -77,7 +78,8 @@ async def explain_run(client: Client, run_id: str, cache: Path) -> RunRecord:
         RPCError: the server or the evaluation worker does not answer.
     """
     sweep, state = await find_run(client, run_id)
-    record = await explain_state(client, state)
+    slots = await read_slot_times(client, sweep.sweep_id)
+    record = await explain_state(client, state, slots.get(state.run.index, {}))
     snapshots: dict[str, SnapshotRef] = await query(client, sweep.sweep_id, CoordinatorWorkflow.snapshots)
     if (snapshot := snapshots.get(state.run.snapshot_request)) is None:
         return record
@@ -89,18 +91,29 @@ async def explain_run(client: Client, run_id: str, cache: Path) -> RunRecord:
     return replace(record, identity=identity)
 
 
-async def explain_state(client: Client, state: RunState) -> RunRecord:
-    """Return what happened to a run of which the coordinator's knowledge is at hand.
+async def read_slot_times(client: Client, sweep_id: str) -> dict[int, dict[int, datetime]]:
+    """Return when a sweep's attempts got their slots, by the run's index and their number.
+
+    Raises:
+        RPCError: the server does not answer.
+    """
+    histories, _ = await recall(client, sweep_id)
+    return slot_times(histories)
+
+
+async def explain_state(client: Client, state: RunState, slots: Mapping[int, datetime]) -> RunRecord:
+    """Return what happened to a run of which the coordinator's knowledge is at hand, and when its attempts got slots.
 
     Raises:
         RPCError: the server does not answer.
     """
     run_id = state.run.run_id
+    histories, pending = await recall(client, training_id(run_id))
     return RunRecord(
         run_id=run_id,
         status=state.status,
         failure=state.failure,
-        attempts=training_attempts(*await recall(client, training_id(run_id))),
+        attempts=training_attempts(histories, slots, pending),
         evaluation=evaluation_tries(*await recall(client, f"{run_id}/eval")),
         run_key=state.run_key,
         origin=state.origin,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
-from bertpar.attempts import training_attempts, with_losses
+from bertpar.attempts import TrainingAttempt, slot_times, training_attempts, with_losses
 from bertpar.cli.why import attempts_table, evaluation_line, headline
 from bertpar.events import Failure
 from bertpar.follow import make_console
@@ -25,12 +27,18 @@ def recorded(*names: str) -> list[list[HistoryEvent]]:
     return [list(WorkflowHistory.from_json(name, text).events) for name, text in texts.items()]
 
 
+def attempts_of(name: str) -> tuple[TrainingAttempt, ...]:
+    """Return the attempts in a recorded history, which had their slots as soon as they were queued."""
+    history = recorded(name)
+    return training_attempts(history, {a.number: a.queued_at for a in training_attempts(history, {})})
+
+
 def record(training: str, evaluation: str = "evaluation") -> RunRecord:
     return RunRecord(
         run_id="sweep/0",
         status="completed",
         failure=None,
-        attempts=training_attempts(recorded(training)),
+        attempts=attempts_of(training),
         evaluation=evaluation_tries(recorded(evaluation)),
     )
 
@@ -43,7 +51,7 @@ def printed(record: RunRecord) -> str:
 
 
 def test_a_lost_attempt_reached_the_step_of_its_last_heartbeat() -> None:
-    first, *_ = training_attempts(recorded("training-lost"))
+    first, *_ = attempts_of("training-lost")
     assert (first.outcome, first.reached_step, first.heard_from) == ("failed", 7, "heartbeat")
     assert first.cause is not None
     assert first.cause.error_type == "WorkerLostError"
@@ -53,13 +61,13 @@ def test_a_lost_attempt_reached_the_step_of_its_last_heartbeat() -> None:
 
 
 def test_a_checkpoint_found_in_the_store_is_where_an_attempt_resumed() -> None:
-    first, second, _ = training_attempts(recorded("training-lost"))
+    first, second, _ = attempts_of("training-lost")
     assert second.resumed_from_step == 6
     assert first.lost_steps == 1
 
 
 def test_an_attempt_killed_before_it_told_of_a_checkpoint_has_reached_it() -> None:
-    first, second, *_ = training_attempts(recorded("training-lost"))
+    first, second, *_ = attempts_of("training-lost")
     killed, following = with_losses(
         [replace(first, reached_step=30, heard_from="heartbeat"), replace(second, resumed_from_step=40)]
     )
@@ -68,28 +76,47 @@ def test_an_attempt_killed_before_it_told_of_a_checkpoint_has_reached_it() -> No
 
 
 def test_a_failure_that_names_its_step_came_before_that_step_was_done() -> None:
-    _, second, third = training_attempts(recorded("training-lost"))
+    _, second, third = attempts_of("training-lost")
     assert second.cause == Failure(error_type="OutOfMemoryError", message="out of memory", step=9)
     assert (second.reached_step, second.heard_from, second.lost_steps) == (8, "failure", 2)
     assert (third.outcome, third.reached_step, third.lost_steps) == ("completed", 10, None)
 
 
 def test_of_a_process_that_died_the_last_checkpoint_is_known() -> None:
-    first, second = training_attempts(recorded("training-resumed"))
+    first, second = attempts_of("training-resumed")
     assert (first.reached_step, first.heard_from, second.resumed_from_step) == (5, "checkpoint", 5)
     assert first.cause == Failure(error_type="ProcessDiedError", message="killed")
 
 
 def test_a_run_that_failed_for_good_names_its_cause() -> None:
-    (only,) = training_attempts(recorded("training-failed"))
+    (only,) = attempts_of("training-failed")
     assert (only.outcome, only.lost_steps) == ("failed", None)
     assert only.cause == Failure(error_type="NotANumberError", message="loss is nan")
 
 
-def test_an_attempt_without_an_end_in_history_is_running() -> None:
+def test_an_attempt_without_an_end_in_history_is_running_if_it_has_a_slot() -> None:
     (history,) = recorded("training-lost")
     unended = [event for event in history if not event.HasField("activity_task_completed_event_attributes")]
-    assert training_attempts([unended])[-1].outcome == "running"
+    waiting = training_attempts([unended], {})[-1]
+    assert (waiting.outcome, waiting.started_at) == ("queued", None)
+    running = training_attempts([unended], {waiting.number: waiting.queued_at})[-1]
+    assert (running.outcome, running.started_at) == ("running", waiting.queued_at)
+
+
+def test_an_attempt_begins_when_its_sweep_was_told_that_it_has_a_slot_and_waits_until_then() -> None:
+    times = slot_times(recorded("coordinator-one_failed"))
+    told = training_attempts(recorded("training-resumed"), times[0])
+    assert {a.number: a.started_at for a in told} == times[0]
+    seconds = replace(record("training-resumed"), attempts=told).train_seconds
+    late = {number: at + timedelta(milliseconds=5) for number, at in times[0].items()}
+    waited = training_attempts(recorded("training-resumed"), late)
+    assert replace(record("training-resumed"), attempts=waited).train_seconds == pytest.approx(seconds - 0.01)
+
+
+def test_an_attempt_that_ended_while_it_waited_for_a_slot_took_no_time() -> None:
+    (only,) = training_attempts(recorded("training-failed"), {})
+    assert (only.outcome, only.started_at) == ("failed", None)
+    assert replace(record("training-failed"), attempts=(only,)).train_seconds == 0
 
 
 def test_an_evaluation_tells_its_tries_and_its_last_failure() -> None:

@@ -31,7 +31,7 @@ async def test_a_paused_run_leaves_its_slot_with_a_checkpoint_and_goes_on_when_r
         await sweep.steer("resume", 0)
         await until(begun(sweep.trainings, 0))
         status = await sweep.end()
-        record = await explain_state(client, status.runs[0])
+        record = await explain_state(client, status.runs[0], {})
     assert status.status == "completed"
     assert sweep.trainings.numbers == [(0, 1), (1, 1), (0, 2)]
     assert [(a.number, a.outcome, a.reached_step) for a in record.attempts] == [

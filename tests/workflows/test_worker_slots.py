@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
@@ -21,6 +23,7 @@ from bertpar.observe import observe
 from bertpar.slots import Slots
 from bertpar.spec import Demand
 from bertpar.states import Command, RunBatch
+from bertpar.why import explain_run
 from bertpar.worker import make_worker
 from bertpar.workflows import CoordinatorWorkflow
 from tests.stack.lingering import Lingering, Slow
@@ -145,7 +148,9 @@ async def test_runs_of_two_threads_on_two_slots_are_trained_one_after_the_other_
     assert [job.attempt for job in script.train_jobs] == [1, 1, 1]
 
 
-async def test_a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited_for_it(client: Client) -> None:
+async def test_a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited_for_it(
+    client: Client, tmp_path: Path
+) -> None:
     waited_seconds = 2.0
     slots, may_end = Slots(capacity_of(2, num_cpus=2)), asyncio.Event()
     _slot.share(slots)
@@ -162,6 +167,7 @@ async def test_a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited
         await handle.execute_update(CoordinatorWorkflow.add_runs, RunBatch(runs=(large,), final=True))
         await until(lambda: slots.would_wait(SMALL))
         await asyncio.sleep(waited_seconds)
+        (waiting,) = (await explain_run(client, large.run_id, tmp_path)).attempts
         given_at = time.time()
         slots.give_back(other)
         await at_rest(handle, lambda status: status.runs[0].has_slot)
@@ -169,9 +175,13 @@ async def test_a_run_is_charged_for_its_slot_and_not_for_the_time_that_it_waited
         may_end.set()
         await handle.result()
         (trained_run,) = (await handle.query(CoordinatorWorkflow.status)).runs
+        (told,) = (await explain_run(client, large.run_id, tmp_path)).attempts
     assert training.slot_since is not None
     assert abs(training.slot_since - given_at) < waited_seconds / 2
     assert 0 < trained_run.spent_seconds < time.time() - given_at
+    assert (waiting.outcome, waiting.started_at) == ("queued", None)
+    assert told.started_at is not None
+    assert told.started_at.timestamp() == pytest.approx(training.slot_since, rel=0, abs=0.001)
 
 
 async def test_a_run_that_no_worker_can_carry_fails_after_some_tries_and_says_what_there_is(client: Client) -> None:

@@ -17,7 +17,7 @@ from bertpar.report.contents import Contents, Curves
 from bertpar.report.curves import read_curves
 from bertpar.states import RunState
 from bertpar.store import Store
-from bertpar.why import RunRecord, explain_state
+from bertpar.why import RunRecord, explain_state, read_slot_times
 from bertpar.workflows.planning import rank
 
 MOST_RUNS_SHOWN = 60
@@ -53,7 +53,7 @@ async def gather(client: Client, sweep_id: str, cache: Path, status: str | None 
         no_comparison=no_comparison,
         results=results,
         curves=await asyncio.to_thread(_curves, view, shown, notes),
-        records=await _records(client, shown),
+        records=await _records(client, sweep_id, shown),
         notes=notes,
     )
 
@@ -87,11 +87,12 @@ def _curves(view: SweepView, shown: Sequence[RunState], notes: list[str]) -> tup
         return ()
 
 
-async def _records(client: Client, shown: Sequence[RunState]) -> tuple[RunRecord, ...]:
+async def _records(client: Client, sweep_id: str, shown: Sequence[RunState]) -> tuple[RunRecord, ...]:
+    slots = await read_slot_times(client, sweep_id)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def explain(state: RunState) -> RunRecord:
         async with gate:
-            return await explain_state(client, state)
+            return await explain_state(client, state, slots.get(state.run.index, {}))
 
     return tuple(await asyncio.gather(*map(explain, shown)))
