@@ -21,7 +21,8 @@ class Action(Enum):
     AGAIN = "tried again at once and without limit: not the run's fault"
     WAIT = "waited for without limit, asking again at growing intervals of up to a minute"
     SMALLER = (
-        "tried again with half the micro-batch and twice the accumulation; a second time at the same step is final"
+        "tried again with half the micro-batch, twice the accumulation, and half of a validation's batch; a second "
+        "time at the same step is final"
     )
     REBUILD = "the damaged file is set aside and made again, then the run goes on"
 

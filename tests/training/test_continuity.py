@@ -96,9 +96,15 @@ def test_out_of_memory_tells_step_and_size_and_the_fix(lab: Lab, monkeypatch: py
     assert caught.value.step == step
 
 
-def test_out_of_memory_in_a_validation_tells_its_own_size_and_fix(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_in_a_validation_tells_its_own_size_and_the_next_attempt_validates_with_half_of_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate, room = Classifier.validation_step, 4
+
     def hungry(self: Classifier, batches: Any, batch_idx: int) -> None:
-        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        if sum(len(batch.positions_B) for batch in batches) > room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        validate(self, batches, batch_idx)
 
     monkeypatch.setattr(Classifier, "validation_step", hungry)
     told = r"validation after step (\d+), batches of 8: .*Lower trainer.eval_batch_size"
@@ -107,6 +113,7 @@ def test_out_of_memory_in_a_validation_tells_its_own_size_and_fix(lab: Lab, monk
     found = re.match(told, str(caught.value))
     assert found is not None
     assert caught.value.step == int(found[1]) + 1
+    lab.train(SPEC, "hungry-validation", attempt=2, batch_divisor=2)
 
 
 def test_a_nan_loss_names_step_and_examples(lab: Lab) -> None:

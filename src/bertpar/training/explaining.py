@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,9 +40,9 @@ def _of_which_batch(error: Exception, module: Classifier, plan: BatchPlan) -> st
     """Return what there was no memory for, and the fix."""
     trainer = module.spec.trainer
     if module.is_validating:
-        size = trainer.eval_batch_size
+        size = plan.cut(trainer.eval_batch_size)
         return f"validation after step {module.step}, batches of {size}: {error}. Lower trainer.eval_batch_size"
-    size = math.ceil(plan.batch_size / plan.batch_divisor)
+    size = plan.cut(trainer.batch_size)
     fix = "Lower trainer.batch_size, and raise trainer.accumulate as much"
     return f"step {module.step + 1}, micro-batches of {size}: {error}. {fix}"
 

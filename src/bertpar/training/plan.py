@@ -44,7 +44,7 @@ class BatchPlan:
     max_epochs: int
     max_steps: int | None
     batch_divisor: int = 1
-    """Into how many parts each micro-batch is cut; a step's examples stay the same."""
+    """Into how many parts each micro-batch, and each of a validation's batches, is cut; a step's examples stay."""
 
     @property
     def examples_per_step(self) -> int:
@@ -59,6 +59,10 @@ class BatchPlan:
         all_epochs = self.steps_per_epoch * self.max_epochs
         return all_epochs if self.max_steps is None else min(all_epochs, self.max_steps)
 
+    def cut(self, batch_size: int) -> int:
+        """Return the size of the parts into which a batch is cut."""
+        return math.ceil(batch_size / self.batch_divisor)
+
     def permutation(self, epoch: int) -> Indices:
         """Return the order of the examples in `epoch` (counted from 0)."""
         return _permutation(self.num_examples, self.seed, epoch)
@@ -71,7 +75,7 @@ class BatchPlan:
         chosen = self.permutation(epoch)[start : start + self.examples_per_step]
         chosen = chosen[share.rank :: share.num_ranks]
         most = min(self.batch_size, math.ceil(self.examples_per_step / share.num_ranks))
-        size = math.ceil(most / self.batch_divisor)
+        size = self.cut(most)
         return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 

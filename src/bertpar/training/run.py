@@ -150,7 +150,7 @@ class _Training:
         state, spec = recorder.state, self._attempt.spec
         trainer = spec.trainer
         layout = layout_for(module.model, trainer.padding, self._tokenizer, spec.data)
-        validation = EvaluationBatches(self._validation_data, trainer.eval_batch_size, layout)
+        validation = EvaluationBatches(self._validation_data, self.plan.cut(trainer.eval_batch_size), layout)
         if recorder.lacks_validation():  # the attempt before left between a step and its validation
             make_trainer([recorder], num_legs=1).validate(module, validation, verbose=False)
         remaining = [end for end in self._legs if end > state.step]
