@@ -12,11 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from bertpar.events import Code, Progress
+from bertpar.events import Progress
 from bertpar.observe import RunView, SweepView
-from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.stack.child import MARK
-from bertpar.states import Attempt, RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.states import Attempt, RunState, SweepStatus
 from bertpar.verify import Place
 from bertpar.verify.storm.outcome import Prediction, UnderFire, predict
 from bertpar.verify.storm.plan import (
@@ -28,35 +27,16 @@ from bertpar.verify.storm.plan import (
 )
 from bertpar.verify.storm.report import Judged
 from bertpar.verify.storm.watch import Recovery, Watch
+from tests.specs import OPTIONS, run_ref
 
-RUN = RunRef(
-    run_id="sweep/0",
-    index=0,
-    overrides=(),
-    swept={},
-    spec_key="",
-    snapshot_request="",
-    objective="val/accuracy",
-    mode="max",
-)
+RUN = run_ref("sweep/0", swept={})
 SWEEP = SweepStatus(
     sweep_id="sweep",
     name="sweep",
     status="running",
     runs=(),
     mlflow=None,
-    options=SweepOptions(
-        store_root="",
-        tracking=TrackingSpec(uri="", experiment=""),
-        training_queue="",
-        eval_queue="",
-        heartbeat_timeout_seconds=2,
-        max_attempts=1,
-        max_parallel=None,
-        resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
-        temporal_ui=None,
-        code=Code(digest="", versions={}),
-    ),
+    options=OPTIONS,
 )
 
 

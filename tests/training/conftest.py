@@ -18,14 +18,13 @@ from bertpar.spec import (
     CheckpointSpec,
     DataSpec,
     ModelSpec,
-    OptimSpec,
     RunSpec,
     TrackingSpec,
-    TrainerSpec,
 )
 from bertpar.store import Store
 from bertpar.tracking import close_run
 from bertpar.training.run import train
+from tests.specs import OPTIM, TRAINER
 
 TINY = ModelSpec(name="tiny", source="random", path="tiny")
 REVIEWS = DataSpec(
@@ -48,31 +47,8 @@ SPEC = RunSpec(
     seed=1,
     model=TINY,
     data=REVIEWS,
-    optim=OptimSpec(
-        lr=1e-3,
-        weight_decay=0.01,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-        warmup_ratio=0.2,
-        schedule="linear",
-        clip=1.0,
-    ),
-    trainer=TrainerSpec(
-        max_epochs=2,
-        batch_size=4,
-        accumulate=2,
-        eval_batch_size=8,
-        precision="fp32",
-        num_threads=1,
-        max_steps=None,
-        validate_every_n_steps=None,
-        early_stopping_patience=None,
-        early_stopping_min_delta=0.0,
-        log_every_n_steps=3,
-        padding="packed",
-        compile=False,
-    ),
+    optim=replace(OPTIM, lr=1e-3, weight_decay=0.01, clip=1.0),
+    trainer=replace(TRAINER, max_epochs=2, accumulate=2, log_every_n_steps=3),
     checkpoint=CheckpointSpec(every_n_steps=2, keep=20, monitor="val/accuracy", mode="max"),
     config={},
 )

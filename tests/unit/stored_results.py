@@ -12,21 +12,19 @@ import numpy as np
 
 from bertpar.codec import publish_spec
 from bertpar.evaluation.stored import PREDICTIONS_FILE, REPORT_FILE, evaluation_key
-from bertpar.events import CheckpointRef, Code
+from bertpar.events import CheckpointRef
 from bertpar.metric_names import main_metric
 from bertpar.spec import (
     CheckpointSpec,
     DataSpec,
     ModelSpec,
-    OptimSpec,
-    ResumeSpec,
     RunSpec,
     Task,
     TrackingSpec,
-    TrainerSpec,
 )
-from bertpar.states import RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.states import RunState, SweepOptions, SweepStatus
 from bertpar.store import Store
+from tests.specs import OPTIM, OPTIONS, TRAINER, run_ref
 
 SPEC = RunSpec(
     seed=0,
@@ -42,24 +40,8 @@ SPEC = RunSpec(
         split_seed=0,
         max_length=16,
     ),
-    optim=OptimSpec(
-        lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999, eps=1e-8, warmup_ratio=0.1, schedule="linear", clip=None
-    ),
-    trainer=TrainerSpec(
-        max_epochs=1,
-        batch_size=4,
-        accumulate=1,
-        eval_batch_size=4,
-        precision="fp32",
-        num_threads=1,
-        max_steps=None,
-        validate_every_n_steps=None,
-        early_stopping_patience=None,
-        early_stopping_min_delta=0.0,
-        log_every_n_steps=1,
-        padding="packed",
-        compile=False,
-    ),
+    optim=OPTIM,
+    trainer=TRAINER,
     checkpoint=CheckpointSpec(every_n_steps=None, keep=1, monitor="val/accuracy", mode="max"),
     config={"lr": 0.1, "seed": 0, "model": {"name": "tiny"}},
 )
@@ -120,18 +102,8 @@ def _correlation(scores: Sequence[float], labels: Sequence[float]) -> float:
 
 
 def sweep_options(store: Store) -> SweepOptions:
-    return SweepOptions(
-        store_root=store.root,
-        tracking=TrackingSpec(uri="sqlite:////nowhere/mlflow.db", experiment="test"),
-        training_queue="t",
-        eval_queue="e",
-        heartbeat_timeout_seconds=10,
-        max_attempts=3,
-        max_parallel=None,
-        resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
-        temporal_ui=None,
-        code=Code(digest="code", versions={}),
-    )
+    tracking = TrackingSpec(uri="sqlite:////nowhere/mlflow.db", experiment="test")
+    return replace(OPTIONS, store_root=store.root, tracking=tracking)
 
 
 def stored_run(
@@ -146,21 +118,18 @@ def stored_run(
     **evaluation: Any,
 ) -> RunState:
     """Return a completed run whose evaluation is in the store."""
-    index = int(run_id.rpartition("/")[2])
     metrics = publish_evaluation(store, run_id, outputs, **evaluation)
+    ref = run_ref(
+        run_id,
+        overrides=(f"lr={lr}", f"seed={seed}"),
+        swept={"lr": str(lr), "seed": str(seed)},
+        spec_key=publish_spec(store, spec(lr, seed)),
+        mode=mode,
+    )
     return RunState(
-        run=RunRef(
-            run_id=run_id,
-            index=index,
-            overrides=(f"lr={lr}", f"seed={seed}"),
-            swept={"lr": str(lr), "seed": str(seed)},
-            spec_key=publish_spec(store, spec(lr, seed)),
-            snapshot_request="one",
-            objective="val/accuracy",
-            mode=mode,
-        ),
+        run=ref,
         status="completed",
-        mlflow_run_id=f"mlflow-{index}",
+        mlflow_run_id=f"mlflow-{ref.index}",
         metrics={"val/accuracy": validation, **metrics},
         best=best_checkpoint(run_id),
     )

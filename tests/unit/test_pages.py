@@ -11,42 +11,26 @@ import pytest
 from rich.console import Console
 
 from bertpar import tracking
-from bertpar.events import Code
 from bertpar.mlflow_jobs import MlflowRun
 from bertpar.observe import RunView, SweepView
 from bertpar.pages import mlflow_base, mlflow_page, temporal_page
 from bertpar.paths import Home
 from bertpar.render import final_report
-from bertpar.spec import ResumeSpec, TrackingSpec
-from bertpar.states import RunRef, RunState, SweepOptions, SweepStatus
+from bertpar.spec import TrackingSpec
+from bertpar.states import RunState, SweepStatus
+from tests import specs
 
-OPTIONS = SweepOptions(
-    store_root="store",
+OPTIONS = replace(
+    specs.OPTIONS,
     tracking=TrackingSpec(uri="sqlite:////home/mlflow.db", experiment="bertpar"),
-    training_queue="t",
-    eval_queue="e",
-    heartbeat_timeout_seconds=10,
-    max_attempts=3,
-    max_parallel=None,
-    resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
     temporal_ui="http://t:1/namespaces/default",
-    code=Code(digest="c", versions={}),
 )
 
 
 def sweep_view(num_runs: int) -> SweepView:
     states = [
         RunState(
-            run=RunRef(
-                run_id=f"s/{i}",
-                index=i,
-                overrides=(f"lr={i}",),
-                swept={"lr": str(i)},
-                spec_key="k",
-                snapshot_request="q",
-                objective="val/accuracy",
-                mode="max",
-            ),
+            run=specs.run_ref(f"s/{i}"),
             status="completed",
             mlflow_run_id=f"m{i}",
             metrics={"val/accuracy": 0.5 + i / 100},

@@ -5,28 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bertpar.spec import OptimSpec, TrainerSpec
 from bertpar.training.plan import BatchPlan, Share, learning_rate_at, seed_at, validation_steps
+from tests import specs
 
 PLAN = BatchPlan(num_examples=10, seed=3, batch_size=2, accumulate=2, max_epochs=3, max_steps=None)
-OPTIM = OptimSpec(
-    lr=1.0, weight_decay=0.0, beta1=0.9, beta2=0.999, eps=1e-8, warmup_ratio=0.2, schedule="linear", clip=None
-)
-TRAINER = TrainerSpec(
-    max_epochs=3,
-    batch_size=2,
-    accumulate=2,
-    eval_batch_size=8,
-    precision="fp32",
-    num_threads=1,
-    max_steps=None,
-    validate_every_n_steps=None,
-    early_stopping_patience=None,
-    early_stopping_min_delta=0.0,
-    log_every_n_steps=1,
-    padding="packed",
-    compile=False,
-)
+OPTIM = replace(specs.OPTIM, lr=1.0)
+TRAINER = replace(specs.TRAINER, max_epochs=3, batch_size=2, accumulate=2)
 
 
 def test_an_epoch_sees_every_example_once() -> None:

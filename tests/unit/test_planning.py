@@ -1,20 +1,12 @@
 """What a coordinator starts next, how a sweep ends, and how runs rank."""
 
-from bertpar.states import RunRef, RunState, RunStatus
+from bertpar.states import RunState, RunStatus
 from bertpar.workflows.planning import leaderboard, next_starts, rank, sweep_outcome
+from tests.specs import run_ref
 
 
 def run(index: int, status: RunStatus = "queued", accuracy: float | None = None, mode: str = "max") -> RunState:
-    ref = RunRef(
-        run_id=f"s/{index}",
-        index=index,
-        overrides=(f"lr={index}",),
-        swept={"lr": str(index)},
-        spec_key="",
-        snapshot_request="",
-        objective="val/accuracy",
-        mode=mode,  # type: ignore[arg-type]
-    )
+    ref = run_ref(f"s/{index}", mode=mode)
     return RunState(run=ref, status=status, metrics={} if accuracy is None else {"val/accuracy": accuracy})
 
 

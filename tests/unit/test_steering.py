@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from bertpar.events import Code
-from bertpar.spec import ResumeSpec, TrackingSpec
-from bertpar.states import Command, RunState, RunStatus, SweepOptions, SweepStatus
+from bertpar.states import Command, RunState, RunStatus, SweepStatus
 from bertpar.workflows.planning import next_starts, sweep_outcome
 from bertpar.workflows.steering import (
     MAX_RUNS,
@@ -20,20 +18,8 @@ from bertpar.workflows.steering import (
     status_after,
     waiting_to_displace,
 )
+from tests.specs import OPTIONS
 from tests.unit.test_planning import run
-
-OPTIONS = SweepOptions(
-    store_root="/nowhere",
-    tracking=TrackingSpec(uri="sqlite://", experiment="test"),
-    training_queue="t",
-    eval_queue="e",
-    heartbeat_timeout_seconds=2.0,
-    max_attempts=3,
-    max_parallel=None,
-    resume=ResumeSpec(allow_inexact=False, nan_lr_factor=None),
-    temporal_ui=None,
-    code=Code(digest="code", versions={}),
-)
 
 
 def state(index: int, status: RunStatus = "queued", **more: Any) -> RunState:

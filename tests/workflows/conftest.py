@@ -7,11 +7,12 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio import activity
@@ -24,7 +25,6 @@ from bertpar.events import (
     CHECKPOINT_SAVED,
     CheckpointRef,
     CheckpointSaved,
-    Code,
     EvaluateJob,
     EvaluateResult,
     PredictJob,
@@ -37,10 +37,10 @@ from bertpar.events import (
 from bertpar.mlflow_jobs import CloseRunJob, MlflowRun, OpenRunJob, ReportJob
 from bertpar.payloads import DATA_CONVERTER
 from bertpar.slots import Slots
-from bertpar.spec import ResumeSpec, TrackingSpec
 from bertpar.states import RunBatch, RunRef, SweepOptions, SweepState, SweepStatus, SweepSummary, tracking_queue
 from bertpar.worker import make_worker
 from bertpar.workflows import WORKFLOWS, CoordinatorWorkflow
+from tests.specs import OPTIONS, run_ref
 from tests.workflows.strict import sandbox
 
 SNAPSHOT = SnapshotRef(
@@ -219,16 +219,7 @@ class Sweep:
     options: SweepOptions
 
     def ref(self, index: int, request: str = "one") -> RunRef:
-        return RunRef(
-            run_id=f"{self.sweep_id}/{index}",
-            index=index,
-            overrides=(f"lr={index}",),
-            swept={"lr": str(index)},
-            spec_key=f"specs/{index}",
-            snapshot_request=request,
-            objective="val/accuracy",
-            mode="max",
-        )
+        return run_ref(f"{self.sweep_id}/{index}", snapshot_request=request)
 
     async def start(self) -> WorkflowHandle[CoordinatorWorkflow, SweepSummary]:
         return await self.client.start_workflow(
@@ -254,7 +245,7 @@ async def running_sweep(
     kept: bool = False,
     num_slots: int = 8,
     training_slots: Slots | None = None,
-    **options: object,
+    **options: Any,
 ) -> AsyncIterator[Sweep]:
     """Yield a sweep with workers for it.
 
@@ -262,21 +253,8 @@ async def running_sweep(
     as bertpar's workers keep them. With `training_slots` each training takes what it wants of those.
     """
     name = uuid.uuid4().hex[:8]
-    sweep_options = SweepOptions(
-        **{
-            "store_root": "/nowhere",
-            "tracking": TrackingSpec(uri="sqlite://", experiment="test"),
-            "training_queue": f"training-{name}",
-            "eval_queue": f"eval-{name}",
-            "heartbeat_timeout_seconds": 2.0,
-            "max_attempts": 3,
-            "max_parallel": None,
-            "resume": ResumeSpec(allow_inexact=False, nan_lr_factor=None),
-            "temporal_ui": None,
-            "code": Code(digest="code", versions={}),
-            **options,
-        }  # type: ignore[arg-type]
-    )
+    queues = {"training_queue": f"training-{name}", "eval_queue": f"eval-{name}"}
+    sweep_options = replace(OPTIONS, **{**queues, **options})
     activities = script.activities()
     scripted = activities.pop("train")
     tracking = [activities.pop(name) for name in ("open_run", "close_run", "make_report")]

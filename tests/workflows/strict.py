@@ -9,6 +9,7 @@ _PASSED_THROUGH = (
     "bertpar.claims",
     "bertpar.errors",
     "bertpar.events",
+    "bertpar.mlflow_jobs",
     "bertpar.payloads",
     "bertpar.states",
     "bertpar.spec",
