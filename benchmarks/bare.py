@@ -21,8 +21,8 @@ import pytorch_lightning as pl
 import torch
 from preparation import Prepared, Task, prepare, specs_of
 
+from bertpar.cpu_modules import use_cpu_modules
 from bertpar.data.reading import SplitData, fetch_tokenizer, open_split
-from bertpar.dropout import use_fast_dropout
 from bertpar.evaluation.inference import predict_logits
 from bertpar.layout import Layout, layout_for
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
@@ -80,9 +80,10 @@ def parts_of(prepared: Prepared, spec: RunSpec, module_class: type[Classifier] =
     plan = plan_batches(len(train), spec.seed, trainer)
     legs = validation_steps(plan, trainer)
     model = load_classifier(spec.model, resolve_model(spec.model), len(names), names, task=task, seed=spec.seed)
-    use_fast_dropout(model)
     if trainer.compile:
         model.compile(dynamic=True)
+    else:
+        use_cpu_modules(model)
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
     layout = layout_for(model, trainer.padding, tokenizer, spec.data)
     return Parts(

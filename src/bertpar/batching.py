@@ -21,7 +21,7 @@ Examples = Sequence[Mapping[str, Any]]
 
 Moved = TypeVar("Moved", "PaddedBatch", "PackedBatch", "Group")
 
-_GROUP_COST = 3000.0
+_GROUP_COST = 10000.0
 """What one more group of a pack costs, in scores of attention: so many take as long as its operations to start."""
 _BUCKET_COST = 64.0
 """What one more micro-batch costs, in tokens."""
@@ -56,17 +56,14 @@ class PaddedBatch:
 class Group:
     """Neighbours in a pack, of like length, that share an attention computation padded to the longest, L."""
 
-    start: int
-    """Its first token in the pack."""
-    end: int
-    """One past its last token."""
+    num_tokens: int
     num_examples: int
     length: int
     """L, of its longest example."""
     slots: Tensor | None
     """int64 [tokens]: the place of each token among the num_examples * L padded ones; None where nothing is padded."""
-    mask: Tensor | None
-    """bool [num_examples, 1, 1, L]: True for a token; None where nothing is padded."""
+    bias: Tensor | None
+    """float32 [num_examples, 1, 1, L], to be added to scores: -inf for padding; None where nothing is padded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +135,7 @@ def pack(examples: Examples) -> PackedBatch:
         position_ids_T=_concatenated([np.arange(length) for length in lengths]),
         token_type_ids_T=_concatenated(types) if has_types else None,
         starts_B=torch.from_numpy(starts[:-1]),
-        groups=tuple(
-            _group(lengths[a:b], int(starts[a])) for a, b in pairwise(cheapest_bounds(lengths**2, _GROUP_COST))
-        ),
+        groups=tuple(_group(lengths[a:b]) for a, b in pairwise(cheapest_bounds(lengths**2, _GROUP_COST))),
         labels_B=_labels(examples),
         positions_B=order,
     )
@@ -166,14 +161,14 @@ def cheapest_bounds(costs_B: npt.NDArray[np.int64], group_cost: float) -> list[i
     return bounds[::-1]
 
 
-def _group(lengths: npt.NDArray[np.int64], start: int) -> Group:
+def _group(lengths: npt.NDArray[np.int64]) -> Group:
     num_examples, longest, num_tokens = len(lengths), int(lengths[0]), int(lengths.sum())
-    slots = mask = None
+    slots = bias = None
     if num_tokens < num_examples * longest:
         is_token = np.arange(longest) < lengths[:, None]
         slots = torch.from_numpy(np.flatnonzero(is_token))
-        mask = torch.from_numpy(is_token)[:, None, None, :]
-    return Group(start=start, end=start + num_tokens, num_examples=num_examples, length=longest, slots=slots, mask=mask)
+        bias = torch.from_numpy(np.where(is_token, np.float32(0), -np.float32(np.inf)))[:, None, None, :]
+    return Group(num_tokens=num_tokens, num_examples=num_examples, length=longest, slots=slots, bias=bias)
 
 
 def _longest_first(examples: Examples) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -16,8 +16,8 @@ _PACKAGE = Path(__file__).parent
 
 _JOB_CODE = (
     "batching.py",
+    "cpu_modules.py",
     "data",
-    "dropout.py",
     "layout.py",
     "evaluation",
     "metric_names.py",

@@ -45,13 +45,13 @@ def packed_logits(model: Any, batch: PackedBatch) -> Tensor:
 def _all_tokens(layer: Any, hidden_TH: Tensor, batch: PackedBatch) -> Tensor:
     """Return what the layer makes of every token, [T, H]."""
     attention = layer.attention.self
-    # one product instead of three
-    weight = torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
-    bias = torch.cat([attention.query.bias, attention.key.bias, attention.value.bias])
+    # one product instead of three; scaled here, not in every score
+    weight = torch.cat([attention.query.weight * attention.scaling, attention.key.weight, attention.value.weight])
+    bias = torch.cat([attention.query.bias * attention.scaling, attention.key.bias, attention.value.bias])
     projected = functional.linear(hidden_TH, weight, bias)
     contexts = []
-    for group in batch.groups:
-        padded = _padded(projected[group.start : group.end], group)
+    for group, tokens in zip(batch.groups, _by_group(projected, batch), strict=True):
+        padded = _padded(tokens, group)
         query, key, value = padded.view(*padded.shape[:2], 3, -1, attention.attention_head_size).permute(2, 0, 3, 1, 4)
         context = _attend(attention, query, key, value, group)
         contexts.append(context if group.slots is None else context.index_select(0, group.slots))
@@ -64,13 +64,13 @@ def _first_tokens(layer: Any, hidden_TH: Tensor, batch: PackedBatch) -> Tensor:
     """Return what the layer makes of each example's first token, [B, H]."""
     attention = layer.attention.self
     first_BH = hidden_TH[batch.starts_B]
-    queries_BH = attention.query(first_BH)
+    queries_BH = attention.query(first_BH) * attention.scaling
     weight = torch.cat([attention.key.weight, attention.value.weight])
     bias = torch.cat([attention.key.bias, attention.value.bias])
     projected = functional.linear(hidden_TH, weight, bias)
     contexts, num_done = [], 0
-    for group in batch.groups:
-        padded = _padded(projected[group.start : group.end], group)
+    for group, tokens in zip(batch.groups, _by_group(projected, batch), strict=True):
+        padded = _padded(tokens, group)
         key, value = padded.view(*padded.shape[:2], 2, -1, attention.attention_head_size).permute(2, 0, 3, 1, 4)
         rows = queries_BH[num_done : num_done + group.num_examples]
         query = rows.view(group.num_examples, -1, 1, attention.attention_head_size)
@@ -79,6 +79,11 @@ def _first_tokens(layer: Any, hidden_TH: Tensor, batch: PackedBatch) -> Tensor:
     attended = layer.attention.output(torch.cat(contexts), first_BH)
     output: Tensor = layer.feed_forward_chunk(attended)
     return output
+
+
+def _by_group(projected: Tensor, batch: PackedBatch) -> tuple[Tensor, ...]:
+    """Return the tokens of each group; in one split, so that their gradients are put together at once."""
+    return torch.split(projected, [group.num_tokens for group in batch.groups])
 
 
 def _padded(tokens: Tensor, group: Group) -> Tensor:
@@ -93,12 +98,14 @@ def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor, group: Gr
     """Return the context of `query` [G, A, tokens, D], as rows [G * tokens, H]."""
     if query.device.type == "cpu":
         # faster at these lengths than the fused kernel, which is written for long ones
-        scores = query @ key.transpose(-1, -2) * attention.scaling
-        if group.mask is not None:
-            scores = scores.masked_fill(~group.mask, -torch.inf)
-        context = attention.dropout(scores.softmax(-1)) @ value
+        scores = query @ key.transpose(-1, -2)
+        if group.bias is not None:
+            scores = scores + group.bias
+        context = attention.dropout(scores.softmax(-1).to(value.dtype)) @ value
     else:
         dropout = attention.dropout.p if attention.training else 0.0
-        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=group.mask, dropout_p=dropout)
+        context = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=group.bias, dropout_p=dropout, scale=1.0
+        )
     rows: Tensor = context.transpose(1, 2).reshape(-1, attention.all_head_size)
     return rows

@@ -17,8 +17,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from bertpar.checkpoints import checkpoints_folder, find_checkpoints
 from bertpar.codec import fetch_spec
+from bertpar.cpu_modules import use_cpu_modules
 from bertpar.data.snapshot import fetch_tokenizer, open_split
-from bertpar.dropout import use_fast_dropout
 from bertpar.errors import ConfigError, ModelError, PreemptedError
 from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
 from bertpar.holds import bring_back_held
@@ -189,9 +189,10 @@ def load_model(job: TrainJob, spec: RunSpec) -> PreTrainedModel:
         task=job.snapshot.task,
         seed=spec.seed,
     )
-    use_fast_dropout(model)
     if spec.trainer.compile:
         model.compile(dynamic=True)
+    else:
+        use_cpu_modules(model)
     return model
 
 
