@@ -60,12 +60,22 @@ REPLAYING = {
 """Options of a worker that keeps no workflow between its tasks, in the sandbox."""
 
 
+async def start_server(*arguments: str) -> WorkflowEnvironment:
+    """Start a server; `arguments` go to `temporal server start-dev`."""
+    return await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
+        dev_server_extra_args=arguments,
+        data_converter=DATA_CONVERTER,
+    )
+
+
+SHORT_HISTORIES = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60")
+"""Arguments of a server on which a coordinator continues as new after a few runs."""
+
+
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[WorkflowEnvironment]:
-    binary = Path(sys.executable).parent / "temporal"
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(binary), data_converter=DATA_CONVERTER
-    ) as environment:
+    async with await start_server() as environment:
         yield environment
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import WorkflowEnvironment
 
 from bertpar.events import (
     CHECKPOINT_SAVED,
@@ -24,7 +22,6 @@ from bertpar.events import (
     TrainJob,
     TrainResult,
 )
-from bertpar.payloads import DATA_CONVERTER
 from bertpar.states import Command, InferenceInput, RunBatch
 from bertpar.workflows import CoordinatorWorkflow, InferenceWorkflow
 from tests.workflows.conftest import (
@@ -34,6 +31,7 @@ from tests.workflows.conftest import (
     evaluate_at_once,
     running_sweep,
     save,
+    start_server,
     train_at_once,
     trained,
     until,
@@ -43,10 +41,7 @@ HISTORIES = Path(__file__).parents[1] / "histories"
 
 
 async def main() -> None:
-    binary = Path(sys.executable).parent / "temporal"
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(binary), data_converter=DATA_CONVERTER
-    ) as server:
+    async with await start_server() as server:
         await _record_mixed(server.client)
         await _record_cancelled(server.client)
         await _record_lost(server.client)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.testing import WorkflowEnvironment
 
-from bertpar.payloads import DATA_CONVERTER
-from tests.workflows.conftest import Script, running_sweep
+from tests.workflows.conftest import SHORT_HISTORIES, Script, running_sweep, start_server
 
 NUM_RUNS = 8
 
@@ -17,11 +12,7 @@ NUM_RUNS = 8
 async def test_a_long_sweep_continues_as_new_and_trains_each_run_once() -> None:
     script = Script()
     async with (
-        await WorkflowEnvironment.start_local(
-            dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-            dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"],
-            data_converter=DATA_CONVERTER,
-        ) as server,
+        await start_server(*SHORT_HISTORIES) as server,
         running_sweep(server.client, script, max_parallel=2) as sweep,
     ):
         status = await sweep.run(*(sweep.ref(i) for i in range(NUM_RUNS)))

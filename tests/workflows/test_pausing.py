@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from pathlib import Path
 
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import WorkflowEnvironment
 
 from bertpar.events import AttemptStarted, TrainJob, TrainResult
 from bertpar.observe import observe
-from bertpar.payloads import DATA_CONVERTER
 from bertpar.why import explain_state
 from bertpar.workflows import CoordinatorWorkflow
-from tests.workflows.conftest import checkpoint, trained, until
+from tests.workflows.conftest import SHORT_HISTORIES, checkpoint, start_server, trained, until
 from tests.workflows.live_sweep import begun, live
 
 
@@ -110,11 +106,7 @@ async def test_a_training_whose_data_are_damaged_while_it_is_to_pause_is_paused(
 
 async def test_a_paused_sweep_outlives_its_history_and_keeps_its_attempts() -> None:
     async with (
-        await WorkflowEnvironment.start_local(
-            dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-            dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"],
-            data_converter=DATA_CONVERTER,
-        ) as server,
+        await start_server(*SHORT_HISTORIES) as server,
         live(server.client, 2, max_parallel=1) as sweep,
     ):
         handle = server.client.get_workflow_handle(sweep.sweep_id)
