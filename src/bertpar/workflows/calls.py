@@ -35,12 +35,6 @@ _LONGEST_REPORT = timedelta(minutes=10)
 _MAX_REBUILDS = 3
 """Of one snapshot, for one piece of work: damage again and again is no accident."""
 
-_TRACKING_CALL: dict[str, Any] = {
-    "start_to_close_timeout": _LONGEST_JOB,  # a model is copied in it; a lost worker is noticed by its heartbeat
-    "heartbeat_timeout": timedelta(seconds=10),
-    "retry_policy": PATIENT,
-}
-
 
 async def open_run(job: OpenRunJob, options: SweepOptions) -> MlflowRun:
     """Find or create an MLflow run, waiting for MLflow as long as it takes, on the tracking queue."""
@@ -49,7 +43,7 @@ async def open_run(job: OpenRunJob, options: SweepOptions) -> MlflowRun:
         job,
         result_type=MlflowRun,
         task_queue=tracking_queue(options.eval_queue),
-        **_TRACKING_CALL,
+        **_patiently(),
         summary=job.name,
     )
     return run
@@ -62,7 +56,7 @@ async def close_run(job: CloseRunJob, options: SweepOptions) -> MlflowRun:
         job,
         result_type=MlflowRun,
         task_queue=tracking_queue(options.eval_queue),
-        **_TRACKING_CALL,
+        **_patiently(),
         summary=f"{job.opening.name} {job.status}",
     )
     return run
@@ -74,7 +68,9 @@ async def make_report(job: ReportJob, options: SweepOptions) -> None:
         "make_report",
         job,
         task_queue=tracking_queue(options.eval_queue),
-        **{**_TRACKING_CALL, "start_to_close_timeout": _LONGEST_REPORT, "retry_policy": SOMETIMES},
+        start_to_close_timeout=_LONGEST_REPORT,
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=SOMETIMES,
         summary=f"report, {job.status}",
     )
 
@@ -85,9 +81,7 @@ async def make_snapshot(job: SnapshotJob, heartbeat_timeout_seconds: float) -> S
         "make_snapshot",
         job,
         result_type=SnapshotRef,
-        start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=_heartbeat(heartbeat_timeout_seconds),
-        retry_policy=PATIENT,
+        **_patiently(heartbeat_timeout_seconds),
         summary="dataset",
     )
     return snapshot
@@ -99,9 +93,7 @@ async def claim_run(job: ClaimJob) -> Claimed:
         "claim_run",
         job,
         result_type=Claimed,
-        start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=timedelta(seconds=10),
-        retry_policy=PATIENT,
+        **_patiently(),
         summary=job.run_id,
     )
     return claimed
@@ -113,9 +105,7 @@ async def look_up(job: LookUpJob) -> list[Forecast]:
         "look_up",
         job,
         result_type=list[Forecast],
-        start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=timedelta(seconds=10),
-        retry_policy=PATIENT,
+        **_patiently(),
         summary=f"{len(job.runs)} runs",
     )
     return found
@@ -155,7 +145,7 @@ async def train(job: TrainJob, options: SweepOptions) -> TrainResult:
         result_type=TrainResult,
         task_queue=options.training_queue,
         start_to_close_timeout=_LONGEST_ATTEMPT,
-        heartbeat_timeout=_heartbeat(options.heartbeat_timeout_seconds),
+        heartbeat_timeout=timedelta(seconds=options.heartbeat_timeout_seconds),
         retry_policy=ONCE,
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         summary=f"attempt {job.attempt} from step {job.resume_from[0].step if job.resume_from else 0}",
@@ -169,9 +159,7 @@ async def evaluate(job: EvaluateJob, options: SweepOptions) -> EvaluateResult:
         "evaluate",
         job,
         result_type=EvaluateResult,
-        start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=_heartbeat(options.heartbeat_timeout_seconds),
-        retry_policy=PATIENT,
+        **_patiently(options.heartbeat_timeout_seconds),
         summary=f"test split, checkpoint of step {job.checkpoint.step}",
     )
     return result
@@ -183,13 +171,16 @@ async def predict(job: PredictJob, heartbeat_timeout_seconds: float) -> PredictR
         "predict",
         job,
         result_type=PredictResult,
-        start_to_close_timeout=_LONGEST_JOB,
-        heartbeat_timeout=_heartbeat(heartbeat_timeout_seconds),
-        retry_policy=PATIENT,
+        **_patiently(heartbeat_timeout_seconds),
         summary=f"checkpoint of step {job.checkpoint.step}",
     )
     return result
 
 
-def _heartbeat(seconds: float) -> timedelta:
-    return timedelta(seconds=seconds)
+def _patiently(heartbeat_timeout_seconds: float = 10.0) -> dict[str, Any]:
+    """Return the options of a call that is tried for as long as that can help."""
+    return {
+        "start_to_close_timeout": _LONGEST_JOB,  # data or a model may be copied; a lost worker is noticed by heartbeat
+        "heartbeat_timeout": timedelta(seconds=heartbeat_timeout_seconds),
+        "retry_policy": PATIENT,
+    }
