@@ -89,10 +89,13 @@ SLOTS: tuple[Protection, ...] = (
     Protection(
         name="a checkpoint under way is waited for",
         protects="The failure of one rank does not throw away a checkpoint that was all but written.",
-        file="training/committer.py",
-        code="        with current_team().writing:\n",
-        instead="        if True:\n",
-        tests=tests_of(_DEVICES, "a_checkpoint_that_is_being_written_when_another_rank_dies_is_kept"),
+        file="ranks.py",
+        code="            self.writing.acquire(timeout=_LONGEST_WRITING_SECONDS)\n",
+        instead="",
+        tests=tests_of(
+            _DEVICES,
+            "a_failure_of_another_rank_keeps_its_class_and_ends_the_training_when_nothing_is_being_written",
+        ),
     ),
     Protection(
         name="a stopped rank silences the training",

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,19 +118,24 @@ async def test_whichever_rank_is_killed_or_asked_to_leave_the_weights_are_those_
 
 
 async def test_a_checkpoint_that_is_being_written_when_another_rank_dies_is_kept(lab: Lab, tmp_path: Path) -> None:
-    """Forced: the writing process is stopped until the other one is dead."""
+    """Forced: the writing process is stopped until the other one is dead, and has time to notice it while it writes."""
     orders = tmp_path / "orders"
     orders.mkdir()
-    faults.order(orders, "checkpoint.before_write", "stop")
+    for point in ("before_write", "written", "fsynced"):
+        faults.order(orders, f"checkpoint.{point}", "stop")
     async with aclosing(JobStarter(tmp_path / "logs", {faults.VARIABLE: str(orders)})) as starter:
         trainings = Trainings(lab, starter, tmp_path / "job.log")
         attempt = asyncio.create_task(trainings.attempt("two-writing"))
         async with asyncio.timeout(60):
             while not list(orders.glob("taken-*")):
                 await asyncio.sleep(0.05)
-        writing, other = ranks()
-        other.kill()
-        writing.resume()
+            writing, other = ranks()
+            other.kill()
+            while ranks():
+                with suppress(psutil.NoSuchProcess):
+                    if writing.status() == psutil.STATUS_STOPPED:
+                        writing.resume()
+                await asyncio.sleep(0.05)
         with pytest.raises(JobFailed, match="rank 1 of the training was killed by SIGKILL"):
             await attempt
     assert list(trainings.saved) == [2]
