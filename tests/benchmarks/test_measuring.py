@@ -99,6 +99,21 @@ def test_a_peer_does_the_same_work_as_its_users_would(
     assert all(0 <= accuracy <= 1 for accuracy in measured.test_accuracies)
 
 
+def test_a_subject_that_fails_costs_no_other_measurement(
+    bench: tuple[ModuleType, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps, workbench = bench
+    failing = [sys.executable, "-c", "raise SystemExit('no such option')"]
+    monkeypatch.setattr(type(sweeps.PEERS_BY_NAME["ray_tune"]), "command", lambda *_: failing)
+    failures: list[str] = []
+    assert sweeps.try_to_measure(workbench, failures, "ray_tune", 0) is None
+    assert sweeps.try_to_measure(workbench, failures, "limit", 0).steps == [16, 16]
+    (failure,) = failures
+    assert failure.startswith("tiny, round 1, ray_tune: ")
+    assert "no such option" in failure
+    assert failure in capsys.readouterr().err
+
+
 def test_the_limit_and_bertpar_do_the_same_work(bench: tuple[ModuleType, Any], stack: Any) -> None:
     limit = bench[1].measure("limit", 0)
     measured = bench[1].measure_sweep_on(stack, "bertpar")
