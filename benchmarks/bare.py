@@ -21,17 +21,17 @@ import pytorch_lightning as pl
 import torch
 from preparation import Prepared, Task, prepare, specs_of
 
-from bertpar.cpu_modules import use_cpu_modules
 from bertpar.data.reading import SplitData, fetch_tokenizer, open_split
 from bertpar.evaluation.inference import predict_logits
 from bertpar.layout import Layout, layout_for
-from bertpar.models import load_classifier, load_tokenizer, resolve_model
+from bertpar.models import load_tokenizer
 from bertpar.paths import Home
 from bertpar.spec import SPLITS, RunSpec
 from bertpar.torch_setup import set_up_torch
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.module import Classifier
 from bertpar.training.plan import plan_batches, validation_steps
+from bertpar.training.run import load_model
 
 T = TypeVar("T")
 
@@ -74,16 +74,11 @@ class Parts:
 def parts_of(prepared: Prepared, spec: RunSpec, module_class: type[Classifier] = Classifier) -> Parts:
     """Return the parts of the run's training, as a training process puts them together."""
     store, snapshot, trainer = prepared.store, prepared.snapshot, spec.trainer
-    task, names = snapshot.task, snapshot.label_names
     set_up_torch(trainer.num_threads)
     train, validation, test = (open_split(store, snapshot, name) for name in SPLITS)
     plan = plan_batches(len(train), spec.seed, trainer)
     legs = validation_steps(plan, trainer)
-    model = load_classifier(spec.model, resolve_model(spec.model), len(names), names, task=task, seed=spec.seed)
-    if trainer.compile:
-        model.compile(dynamic=True)
-    else:
-        use_cpu_modules(model)
+    model = load_model(spec, snapshot)
     tokenizer = load_tokenizer(fetch_tokenizer(store, snapshot))
     layout = layout_for(model, trainer.padding, tokenizer, spec.data)
     return Parts(

@@ -98,7 +98,7 @@ def use_cpu_modules(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
-                setattr(module, name, FastDropout(child.p))
+                setattr(module, name, FastDropout(child.p).train(child.training))
             elif type(child) is nn.Embedding and _is_plain(child) and num_uses[id(child.weight)] == 1:
                 setattr(module, name, FastEmbedding.like(child))
 

@@ -106,6 +106,14 @@ ATTEMPTS = (
         tests=tests_of("training/test_saving.py", "no_memory_for_a_checkpoint_is_not_taken_for_too_large_a_batch"),
     ),
     Protection(
+        name="no memory for writing a checkpoint is no large batch",
+        protects="Micro-batches are halved where that helps.",
+        file="training/committer.py",
+        code="            with _want_of_memory_told(step):\n",
+        instead="            if True:\n",
+        tests=tests_of("training/test_saving.py", "no_memory_for_a_checkpoint_is_not_taken_for_too_large_a_batch"),
+    ),
+    Protection(
         name="out of memory at the same step is final",
         protects="Micro-batches are not halved for ever.",
         file="workflows/failures.py",

@@ -47,7 +47,7 @@ def losses_without_dropout(job: TrainJob, ranks: Alone) -> list[float]:
     configure_process(spec)
     data, tokenizer = open_split(store, job.snapshot, "train"), load_tokenizer(fetch_tokenizer(store, job.snapshot))
     plan = plan_batches(len(data), spec.seed, spec.trainer)
-    model = load_model(job, spec)
+    model = load_model(spec, job.snapshot)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

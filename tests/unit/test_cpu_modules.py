@@ -94,8 +94,10 @@ def test_modules_are_replaced_with_their_weights_but_an_embedding_whose_weight_i
         nn.Dropout(0.0),
         nn.Embedding(5, 2, max_norm=1.0),
     )
+    model.eval()
     weights = model.state_dict()
     use_cpu_modules(model)
+    assert not any(module.training for module in model.modules())
     kinds = [type(module) for module in model.modules() if not isinstance(module, nn.Sequential)]
     assert kinds == [FastEmbedding, FastDropout, nn.Embedding, nn.Linear, FastDropout, nn.Embedding]
     assert [(k, w.data_ptr()) for k, w in model.state_dict().items()] == [(k, w.data_ptr()) for k, w in weights.items()]

@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from bertpar.errors import ModelError
+from bertpar.events import SnapshotRef
 from bertpar.model_folder import max_positions, weights_file
 from bertpar.models import load_classifier, load_tokenizer, resolve_model
 from bertpar.spec import ModelSpec
+from bertpar.training.run import load_model
+from tests.specs import TRAINER
 from tests.unit.data_sets import MINILM, TINY
+from tests.unit.stored_results import SPEC
 
 LABELS = ("bad", "good")
 
@@ -216,3 +220,13 @@ def test_importing_the_module_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_pretrained_weights_are_loaded_for_training_with_dropout(saved_tiny: Path, compiled: bool) -> None:
+    spec = replace(SPEC, model=folder_model(saved_tiny), trainer=replace(TRAINER, compile=compiled))
+    snapshot = SnapshotRef(
+        key="", digest="", task="classification", label_names=LABELS, num_examples={}, tokenizer_key=""
+    )
+    model = load_model(spec, snapshot)
+    assert all(module.training for module in model.modules())

@@ -42,7 +42,7 @@ def test_the_shares_of_a_step_are_its_examples() -> None:
 def test_a_share_is_cut_into_smaller_parts_at_once_where_memory_has_run_out() -> None:
     plan = BatchPlan(num_examples=64, seed=3, batch_size=32, accumulate=1, max_epochs=1, max_steps=None)
     half = Share(0, 2)
-    assert [len(part) for part in plan.micro_batches(1, half)] == [16]
+    assert [len(part) for part in plan.micro_batches(1, half)] == [plan.micro_batch_size(2)] == [16]
     assert [len(part) for part in replace(plan, batch_divisor=2).micro_batches(1, half)] == [8, 8]
 
 

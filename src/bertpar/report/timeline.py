@@ -141,7 +141,7 @@ def _incidents(record: RunRecord, names: dict[str, str]) -> Iterable[Incident]:
     run = f"[{_index(record)}] {names.get(record.run_id, record.run_id)}"
     for attempt in record.attempts:
         if attempt.cause is not None or attempt.outcome in ("failed", "cancelled"):
-            bound = "" if attempt.heard_from in ("failure", "result") else "≥ "
+            bound = "" if attempt.is_exact else "≥ "
             yield Incident(
                 run=run,
                 what=f"attempt {attempt.number}",

@@ -49,7 +49,8 @@ class Continuity:
             changes = bundle.meta["changes"]
         if changes["batch_divisor"] != self._job.batch_divisor:
             state.inexact.append(
-                f"from step {state.step + 1} on each micro-batch is cut into {self._job.batch_divisor}: out of memory"
+                f"from step {state.step + 1} on each micro-batch, and each batch of a validation, is cut into "
+                f"{self._job.batch_divisor}: out of memory"
             )
         if changes["lr_scale"] != self._job.lr_scale:
             state.inexact.append(

@@ -42,7 +42,7 @@ def _of_which_batch(error: Exception, module: Classifier, plan: BatchPlan) -> st
     if module.is_validating:
         size = plan.cut(trainer.eval_batch_size)
         return f"validation after step {module.step}, batches of {size}: {error}. Lower trainer.eval_batch_size"
-    size = plan.cut(trainer.batch_size)
+    size = plan.micro_batch_size(trainer.devices)
     fix = "Lower trainer.batch_size, and raise trainer.accumulate as much"
     return f"step {module.step + 1}, micro-batches of {size}: {error}. {fix}"
 

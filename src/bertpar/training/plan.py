@@ -63,6 +63,10 @@ class BatchPlan:
         """Return the size of the parts into which a batch is cut."""
         return math.ceil(batch_size / self.batch_divisor)
 
+    def micro_batch_size(self, num_ranks: int = 1) -> int:
+        """Return how many examples one of the ranks computes at once, at most."""
+        return self.cut(min(self.batch_size, math.ceil(self.examples_per_step / num_ranks)))
+
     def permutation(self, epoch: int) -> Indices:
         """Return the order of the examples in `epoch` (counted from 0)."""
         return _permutation(self.num_examples, self.seed, epoch)
@@ -74,8 +78,7 @@ class BatchPlan:
         start = position * self.examples_per_step
         chosen = self.permutation(epoch)[start : start + self.examples_per_step]
         chosen = chosen[share.rank :: share.num_ranks]
-        most = min(self.batch_size, math.ceil(self.examples_per_step / share.num_ranks))
-        size = self.cut(most)
+        size = self.micro_batch_size(share.num_ranks)
         return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
 

@@ -31,7 +31,7 @@ def train_replica(job: TrainJob, store: Store) -> None:
     ranks = join(current_team())
     data = open_split(store, job.snapshot, "train")
     plan = plan_batches(len(data), spec.seed, spec.trainer, job.batch_divisor)
-    model = load_model(job, spec)
+    model = load_model(spec, job.snapshot)
     tokenizer = load_tokenizer(fetch_tokenizer(store, job.snapshot))
     layout = layout_for(model, spec.trainer.padding, tokenizer, spec.data)
     start = ranks.begin(None)

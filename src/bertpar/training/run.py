@@ -20,7 +20,7 @@ from bertpar.codec import fetch_spec
 from bertpar.cpu_modules import use_cpu_modules
 from bertpar.data.snapshot import fetch_tokenizer, open_split
 from bertpar.errors import ConfigError, ModelError, PreemptedError
-from bertpar.events import CheckpointRef, Progress, TrainJob, TrainResult
+from bertpar.events import CheckpointRef, Progress, SnapshotRef, TrainJob, TrainResult
 from bertpar.holds import bring_back_held
 from bertpar.jobs import Emit
 from bertpar.layout import layout_for
@@ -129,7 +129,7 @@ class _Training:
         attempt = self._attempt
         job, spec, store = attempt.job, attempt.spec, attempt.store
         _check_model(resolve_model(spec.model), job)
-        model = load_model(job, spec)
+        model = load_model(spec, job.snapshot)
         if spec.start is not None:
             load_start(store, spec.start, model)
         state, optimizer_state = restore_newest(store, candidates, model, spec.checkpoint, attempt.note)
@@ -179,20 +179,21 @@ def _check_number_of_checkpoints(spec: RunSpec, total_steps: int, num_validation
         )
 
 
-def load_model(job: TrainJob, spec: RunSpec) -> PreTrainedModel:
-    """Return the model with which the run begins, if not with a checkpoint's weights."""
+def load_model(spec: RunSpec, snapshot: SnapshotRef) -> PreTrainedModel:
+    """Return the model with which the run begins, if not with a checkpoint's weights; ready to train."""
     model = load_classifier(
         spec.model,
         resolve_model(spec.model),
-        num_labels=max(1, len(job.snapshot.label_names)),
-        label_names=job.snapshot.label_names,
-        task=job.snapshot.task,
+        num_labels=max(1, len(snapshot.label_names)),
+        label_names=snapshot.label_names,
+        task=snapshot.task,
         seed=spec.seed,
     )
     if spec.trainer.compile:
         model.compile(dynamic=True)
     else:
         use_cpu_modules(model)
+    model.train()  # transformers loads for inference, and Lightning leaves that as it is
     return model
 
 
