@@ -87,7 +87,7 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     team = form_team(job.demand.devices if kind == "train" else 1, die_with)
     if team.rank > 0:
         os.close(events_fd)
-        team.follow(lambda: _train_replica(job))
+        team.be_replica(lambda: _train_replica(job))
     events = EventStream(os.fdopen(events_fd, "w", encoding="utf-8"))
 
     def fail(failure: Failure) -> NoReturn:

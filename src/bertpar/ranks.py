@@ -73,7 +73,7 @@ class Team:
         if self._has_news.wait(_NEWS_SECONDS):
             threading.Event().wait()  # until `watch` has ended this process
 
-    def follow(self, work: Callable[[], None]) -> None:
+    def be_replica(self, work: Callable[[], None]) -> None:
         """Be another rank than 0 for the rest of this process's life: do `work`, and report a failure of it."""
         # Rank 0 decides after which step they leave. Blocked, not ignored: Lightning sets a handler of its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -178,7 +178,7 @@ def work():
         raise MemoryError("out of memory")
 
 if team.rank:
-    team.follow(work)
+    team.be_replica(work)
 
 def fail(failure):
     print(failure.error_type, failure.message, flush=True)
@@ -212,7 +212,7 @@ ranks.TICK_SECONDS = jobs.TICK_SECONDS = 0.1
 ranks._LONGEST_SILENCE_SECONDS = 1.0
 team = ranks.form_team(2, jobs.die_with)
 if team.rank:
-    team.follow(lambda: None)
+    team.be_replica(lambda: None)
 team.watch(lambda failure: None)
 began, ticks = time.monotonic(), []
 

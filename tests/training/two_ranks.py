@@ -87,7 +87,7 @@ def main(job_file: str, folder: str) -> None:
             Path(folder, "alone.json").write_text(json.dumps(losses_without_dropout(job, Alone())))
 
     if team.rank:
-        team.follow(work)
+        team.be_replica(work)
     work()
 
 
