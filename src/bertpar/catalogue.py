@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,21 @@ def read_whole_catalogue(store: Store, run_id: str, uses: Uses) -> RunCatalogue:
         entries=tuple(entries),
         collected_steps=tuple(sorted({step for run in runs for step in run.collected_steps} - there)),
     )
+
+
+def find_and_hold(store: Store, run_id: str, step: int | None, hold: Callable[[CheckpointRef], None]) -> CheckpointRef:
+    """Find a run's checkpoint of a step, or its best one, and have `hold` keep it.
+
+    While it is being found, a run in training may replace it by a better one: then that is found.
+
+    Raises:
+        NotFoundError: there is none (any more); the message lists those that exist.
+    """
+    while True:
+        found = read_whole_catalogue(store, run_id, read_uses(store)).find(step)
+        with suppress(NotFoundError):
+            hold(found)
+            return found
 
 
 def keepers(

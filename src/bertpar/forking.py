@@ -9,7 +9,7 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from bertpar.catalogue import read_uses, read_whole_catalogue
+from bertpar.catalogue import find_and_hold
 from bertpar.composing import compose_sweep, given_values
 from bertpar.errors import ConfigError
 from bertpar.events import CheckpointRef
@@ -56,7 +56,6 @@ async def fork(
     """
     sweep, state = await find_run(client, run_id)
     store = Store(sweep.options.store_root, home.cache)
-    checkpoint = await asyncio.to_thread(_find_checkpoint, store, run_id, step)
     batch = compose_sweep(
         [*(base := without_keys(state.run.overrides, overrides)), *overrides],
         home,
@@ -68,16 +67,20 @@ async def fork(
     if sweep.status == "running":
         check_same_sweep(sweep, batch.sweep, overrides)
     check_fits(batch, home)
+    sweep_id = sweep.sweep_id if sweep.status == "running" else new_sweep_id(batch.sweep.name)
+
+    def hold(checkpoint: CheckpointRef) -> None:
+        for index in range(batch.first_index, batch.first_index + len(batch.runs)):
+            hold_for_fork(store, checkpoint.key, f"{sweep_id}/{index}")
+
+    checkpoint = await asyncio.to_thread(find_and_hold, store, run_id, step, hold)
     start = StartSpec(run_id=run_id, step=checkpoint.step, key=checkpoint.key, digest=checkpoint.digest)
     batch = replace(
         batch,
         runs=tuple(replace(run, start=start) for run in batch.runs),
         given=frozenset(given_values(base)),
     )
-    sweep_id = sweep.sweep_id if sweep.status == "running" else new_sweep_id(batch.sweep.name)
     refs = [_named(ref, state, checkpoint) for ref in run_refs(sweep_id, batch, store)]
-    for ref in refs:
-        await asyncio.to_thread(hold_for_fork, store, checkpoint.key, ref.run_id)
     if sweep.status == "running":
         steered = await update(client, sweep_id, CoordinatorWorkflow.extend, tuple(refs), say)
         run_ids = [f"{sweep_id}/{index}" for index in steered.runs]
@@ -88,10 +91,6 @@ async def fork(
     for fork_id in run_ids:  # other numbers than thought, where somebody else added runs at the same time
         await asyncio.to_thread(hold_for_fork, store, checkpoint.key, fork_id)
     return Forks(sweep_id=sweep_id, run_ids=tuple(run_ids), forked_from=f"{run_id}@{checkpoint.step}")
-
-
-def _find_checkpoint(store: Store, run_id: str, step: int | None) -> CheckpointRef:
-    return read_whole_catalogue(store, run_id, read_uses(store)).find(step)
 
 
 def _named(ref: RunRef, origin: RunState, checkpoint: CheckpointRef) -> RunRef:

@@ -173,8 +173,8 @@ ATTEMPTS = (
         name="a sweep whose first runs fail alike pauses",
         protects="A mistake in the code does not use up a sweep's runs.",
         file="workflows/coordinator.py",
-        code="return [] if self._paused is not None else",
-        instead="return",
+        code="if self._paused is not None or self._history.is_long()",
+        instead="if self._history.is_long()",
         tests=tests_of(_OUTAGES, "a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resumed"),
     ),
     Protection(

@@ -9,6 +9,7 @@ import pytest
 from bertpar import holds
 from bertpar.catalogue import (
     collected_steps,
+    find_and_hold,
     note_collected,
     read_catalogue,
     read_uses,
@@ -17,6 +18,7 @@ from bertpar.catalogue import (
     sweeps_in,
 )
 from bertpar.errors import NotFoundError
+from bertpar.events import CheckpointRef
 from bertpar.results import record_origin
 from bertpar.store import Store
 from tests.unit.shelves import add_checkpoint, add_evaluation, write_weights
@@ -142,3 +144,19 @@ def test_a_run_whose_result_was_there_has_the_checkpoints_of_its_origin(store: S
     assert whole.is_finished
     assert whole.find(None).key == best
     assert kept(store) == {4: ["best"]}
+
+
+def test_a_best_checkpoint_that_is_replaced_while_it_is_being_found_is_looked_for_again(store: Store) -> None:
+    """Training goes on between the look and the mark."""
+    replaced = add_checkpoint(store, "s-1/0", 4, 0.5)
+
+    def hold(found: CheckpointRef) -> None:
+        if found.key == replaced:
+            add_checkpoint(store, "s-1/0", 8, 0.9)
+            store.remove(replaced)
+        holds.hold_for_fork(store, found.key, "s-2/0")
+
+    assert find_and_hold(store, "s-1/0", None, hold).step == 8
+    assert kept(store) == {8: ["best", "last", "forked from by s-2/0"]}
+    with pytest.raises(NotFoundError, match=r"has no checkpoint of step 4; there are: 8"):
+        find_and_hold(store, "s-1/0", 4, hold)

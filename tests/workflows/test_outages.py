@@ -34,14 +34,10 @@ def only_run(status: SweepStatus) -> RunState:
 
 
 async def reaches(sweep: Sweep, wanted: list[str]) -> SweepStatus:
-    """Wait until the sweep's runs have the wanted statuses."""
-    handle = sweep.client.get_workflow_handle(sweep.sweep_id)
-    async with asyncio.timeout(20):
-        while True:
-            status = await handle.query(CoordinatorWorkflow.status)
-            if [r.status for r in status.runs] == wanted:
-                return status
-            await asyncio.sleep(0.05)
+    """Wait until the sweep's runs have the wanted statuses, also for the next command."""
+    handle = sweep.client.get_workflow_handle_for(CoordinatorWorkflow.run, sweep.sweep_id)
+    await at_rest(handle, lambda status: [state.status for state in status.runs] == wanted)
+    return await handle.query(CoordinatorWorkflow.status)
 
 
 async def test_runs_are_trained_and_scored_while_mlflow_is_away_and_told_when_it_is_back(client: Client) -> None:

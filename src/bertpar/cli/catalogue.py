@@ -63,9 +63,10 @@ def pin(run: str, store_root: str | None, as_json: bool, **where: str | None) ->
     Neither its run's own pruning nor `bertpar gc` deletes it then, on any machine: the pin lies in the store.
     """
     from bertpar import holds
+    from bertpar.catalogue import find_and_hold
 
-    store, checkpoint = _find_checkpoint(run, store_root, where)
-    holds.pin(store, checkpoint.key)
+    store, run_id, step = _find_run(run, store_root, where)
+    checkpoint = find_and_hold(store, run_id, step, lambda found: holds.pin(store, found.key))
     _answer(checkpoint, "pinned", as_json)
 
 
@@ -77,8 +78,10 @@ def pin(run: str, store_root: str | None, as_json: bool, **where: str | None) ->
 def unpin(run: str, store_root: str | None, as_json: bool, **where: str | None) -> None:
     """No longer keep the pinned checkpoint RUN[@STEP] (default: the best)."""
     from bertpar import holds
+    from bertpar.catalogue import read_uses, read_whole_catalogue
 
-    store, checkpoint = _find_checkpoint(run, store_root, where)
+    store, run_id, step = _find_run(run, store_root, where)
+    checkpoint = read_whole_catalogue(store, run_id, read_uses(store)).find(step)
     was_pinned = holds.unpin(store, checkpoint.key)
     _answer(checkpoint, "unpinned" if was_pinned else "was not pinned", as_json)
 
@@ -147,19 +150,23 @@ def gc(
 
 
 def _read(target: str, store_root: str | None, where: Where) -> tuple[Store, list[RunCatalogue]]:
-    """Return the store that has the target's runs, and what it has of them.
+    """Return the store that has the target's runs, and what it has of them."""
+    from bertpar.catalogue import read_uses, read_whole_catalogue
+
+    store, run_ids = _find(target, store_root, where)
+    uses = read_uses(store)
+    return store, [read_whole_catalogue(store, run_id, uses) for run_id in run_ids]
+
+
+def _find(target: str, store_root: str | None, where: Where) -> tuple[Store, list[str]]:
+    """Return the store that has the target's runs, and their names.
 
     Of a sweep that Temporal does not know, the home's own store is asked.
     """
-    from bertpar.catalogue import read_uses, read_whole_catalogue
-
-    if store_root is not None:
-        store = _store(store_root)
-        run_ids = _runs_in_store(store, target)
-    else:
-        store, run_ids = _ask_temporal_first(target, where)
-    uses = read_uses(store)
-    return store, [read_whole_catalogue(store, run_id, uses) for run_id in run_ids]
+    if store_root is None:
+        return _ask_temporal_first(target, where)
+    store = _store(store_root)
+    return store, _runs_in_store(store, target)
 
 
 def _ask_temporal_first(target: str, where: Where) -> tuple[Store, list[str]]:
@@ -211,19 +218,19 @@ def _store(root: str | None) -> Store:
     return Store(root or str(home.store), home.cache)
 
 
-def _find_checkpoint(text: str, store_root: str | None, where: Where) -> tuple[Store, CheckpointRef]:
-    """Return the checkpoint that RUN[@STEP] names, with its store.
+def _find_run(text: str, store_root: str | None, where: Where) -> tuple[Store, str, int | None]:
+    """Return the run that RUN[@STEP] names, with its store before it and the step, if any, after it.
 
     Raises:
-        NotFoundError: it does not exist; the message lists those that do.
+        NotFoundError: it does not exist, or names several.
     """
     from bertpar.naming import split_step
 
     run, step = split_step(text)
-    store, runs = _read(run, store_root, where)
-    if len(runs) != 1:
-        raise NotFoundError(f"{run} has {len(runs)} runs: name one of them, for example {run}/0")
-    return store, runs[0].find(step)
+    store, run_ids = _find(run, store_root, where)
+    if len(run_ids) != 1:
+        raise NotFoundError(f"{run} has {len(run_ids)} runs: name one of them, for example {run}/0")
+    return store, run_ids[0], step
 
 
 # --- telling ------------------------------------------------------------------------------------------------
