@@ -212,7 +212,7 @@ def _with_training(state: RunState, known: TrainingStatus, progress: Progress | 
     step = max(progress.step if progress else 0, latest.step if latest else 0)  # one that starts has done none yet
     return replace(
         state,
-        mlflow_run_id=known.mlflow_run_id,
+        mlflow_run_id=state.mlflow_run_id or known.mlflow_run_id,  # it may have ended before it was told
         attempt=known.attempts[-1].number if known.attempts else state.attempt,
         num_checkpoints=max(known.num_checkpoints, state.num_checkpoints),
         step=max(step, state.step),

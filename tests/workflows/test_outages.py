@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from bertpar.events import EvaluateJob, EvaluateResult, SnapshotJob, SnapshotRef, TrainJob, TrainResult
 from bertpar.mlflow_jobs import CloseRunJob, OpenRunJob
+from bertpar.observe import observe
 from bertpar.spec import ResumeSpec
 from bertpar.states import Command, RunBatch, RunState, SweepStatus
 from bertpar.workflows import CoordinatorWorkflow, TrainingWorkflow
@@ -198,6 +199,20 @@ async def test_a_sweep_whose_first_runs_fail_alike_pauses_and_goes_on_when_resum
         status = await handle.query(CoordinatorWorkflow.status)
     assert (summary.status, status.paused) == ("failed", None)
     assert [r.status for r in status.runs] == ["failed"] * 5 + ["completed"]
+
+
+async def test_a_run_that_fails_before_mlflow_has_opened_it_is_shown_with_its_mlflow_run(client: Client) -> None:
+    async def train(job: TrainJob) -> TrainResult:
+        raise ApplicationError("loss is nan", type="NotANumberError")
+
+    async def open_run(job: OpenRunJob) -> None:
+        if job.parent_identity is not None:
+            await asyncio.Event().wait()
+
+    async with running_sweep(client, Script(train=train, open_run=open_run)) as sweep:
+        await sweep.run(sweep.ref(0))
+        (run,) = (await observe(client, sweep.sweep_id)).runs
+    assert (run.status, run.state.mlflow_run_id) == ("failed", f"mlflow-{sweep.sweep_id}/0")
 
 
 async def test_a_failed_run_keeps_its_cause_whatever_mlflow_says(client: Client) -> None:
