@@ -21,6 +21,10 @@ Examples = Sequence[Mapping[str, Any]]
 
 Moved = TypeVar("Moved", "PaddedBatch", "PackedBatch", "Group")
 
+_TOKEN_MULTIPLE = 32
+_LENGTH_MULTIPLE = 16
+"""Packs and groups are filled up to these, so that few steps have new shapes: a new shape costs new kernels, and new
+memory where what earlier steps have freed does not fit."""
 _GROUP_COST = 10000.0
 """What one more group of a pack costs, in scores of attention: so many take as long as its operations to start."""
 _BUCKET_COST = 64.0
@@ -59,7 +63,7 @@ class Group:
     num_tokens: int
     num_examples: int
     length: int
-    """L, of its longest example."""
+    """L: of its longest example, and a little more."""
     slots: Tensor | None
     """int64 [tokens]: the place of each token among the num_examples * L padded ones; None where nothing is padded."""
     bias: Tensor | None
@@ -68,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch:
-    """Examples one after another, the longest first, without padding."""
+    """Examples one after another, the longest first, without padding between them."""
 
     input_ids_T: Tensor
     position_ids_T: Tensor
@@ -77,6 +81,8 @@ class PackedBatch:
     starts_B: Tensor
     """int64: the first token of each example."""
     groups: tuple[Group, ...]
+    num_fillers: int
+    """Tokens at the end that belong to no example: nothing depends on them."""
     labels_B: Tensor | None
     positions_B: npt.NDArray[np.int64]
 
@@ -122,20 +128,23 @@ def pad_in_buckets(examples: Examples, pad_token_id: int) -> list[PaddedBatch]:
     ]
 
 
-def pack(examples: Examples) -> PackedBatch:
+def pack(examples: Examples, pad_token_id: int) -> PackedBatch:
     """Return the examples as one pack, the longest first."""
     assert examples, "a batch needs an example"
     order, lengths = _longest_first(examples)
     examples = [examples[i] for i in order]
+    bounds = cheapest_bounds(_filled_up(lengths, _LENGTH_MULTIPLE) ** 2, _GROUP_COST)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     has_types = any(example["token_type_ids"] is not None for example in examples)
     types = [example["token_type_ids"] or [0] * len(example["input_ids"]) for example in examples]
+    num_fillers = -int(starts[-1]) % _TOKEN_MULTIPLE
     return PackedBatch(
-        input_ids_T=_concatenated([example["input_ids"] for example in examples]),
-        position_ids_T=_concatenated([np.arange(length) for length in lengths]),
-        token_type_ids_T=_concatenated(types) if has_types else None,
+        input_ids_T=_concatenated([*(example["input_ids"] for example in examples), [pad_token_id] * num_fillers]),
+        position_ids_T=_concatenated([*map(np.arange, lengths), [0] * num_fillers]),
+        token_type_ids_T=_concatenated([*types, [0] * num_fillers]) if has_types else None,
         starts_B=torch.from_numpy(starts[:-1]),
-        groups=tuple(_group(lengths[a:b]) for a, b in pairwise(cheapest_bounds(lengths**2, _GROUP_COST))),
+        groups=tuple(_group(lengths[a:b]) for a, b in pairwise(bounds)),
+        num_fillers=num_fillers,
         labels_B=_labels(examples),
         positions_B=order,
     )
@@ -162,13 +171,18 @@ def cheapest_bounds(costs_B: npt.NDArray[np.int64], group_cost: float) -> list[i
 
 
 def _group(lengths: npt.NDArray[np.int64]) -> Group:
-    num_examples, longest, num_tokens = len(lengths), int(lengths[0]), int(lengths.sum())
+    num_examples, num_tokens = len(lengths), int(lengths.sum())
+    length = int(_filled_up(lengths, _LENGTH_MULTIPLE)[0])
     slots = bias = None
-    if num_tokens < num_examples * longest:
-        is_token = np.arange(longest) < lengths[:, None]
+    if num_tokens < num_examples * length:
+        is_token = np.arange(length) < lengths[:, None]
         slots = torch.from_numpy(np.flatnonzero(is_token))
         bias = torch.from_numpy(np.where(is_token, np.float32(0), -np.float32(np.inf)))[:, None, None, :]
-    return Group(num_tokens=num_tokens, num_examples=num_examples, length=longest, slots=slots, bias=bias)
+    return Group(num_tokens=num_tokens, num_examples=num_examples, length=length, slots=slots, bias=bias)
+
+
+def _filled_up(numbers: npt.NDArray[np.int64], multiple: int) -> npt.NDArray[np.int64]:
+    return -(-numbers // multiple) * multiple
 
 
 def _longest_first(examples: Examples) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

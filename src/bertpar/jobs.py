@@ -78,8 +78,8 @@ def main(kind: str, job_fd: int, events_fd: int, parent_pid: int) -> NoReturn:
     """Be the job process: forked by the template, dead with it."""
     die_with(parent_pid)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # packed batches have new shapes at each step: oneDNN would keep 1024 kernels, 0.3 GB that nobody uses again
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    # oneDNN would keep 1024 kernels, 0.3 GB; packs of all the usual shapes need about half of them
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on GPUs do not repeat
     job_class, _ = KINDS[kind]
     with os.fdopen(job_fd, "rb") as job_file:

@@ -25,7 +25,7 @@ class Layout:
     def batches(self, examples: Examples) -> list[Batch]:
         """Return the examples, each in one of the batches: in one batch, but for padding=bucket."""
         if self.padding == "packed":
-            return [pack(examples)]
+            return [pack(examples, self.pad_token_id)]
         if self.padding == "bucket":
             return list(pad_in_buckets(examples, self.pad_token_id))
         return [pad(examples, self.pad_token_id, length=self.max_length if self.padding == "max" else None)]

@@ -55,6 +55,7 @@ def _all_tokens(layer: Any, hidden_TH: Tensor, batch: PackedBatch) -> Tensor:
         query, key, value = padded.view(*padded.shape[:2], 3, -1, attention.attention_head_size).permute(2, 0, 3, 1, 4)
         context = _attend(attention, query, key, value, group)
         contexts.append(context if group.slots is None else context.index_select(0, group.slots))
+    contexts.append(contexts[0].new_zeros(batch.num_fillers, attention.all_head_size))
     attended = layer.attention.output(torch.cat(contexts), hidden_TH)
     output: Tensor = layer.feed_forward_chunk(attended)
     return output
@@ -81,9 +82,10 @@ def _first_tokens(layer: Any, hidden_TH: Tensor, batch: PackedBatch) -> Tensor:
     return output
 
 
-def _by_group(projected: Tensor, batch: PackedBatch) -> tuple[Tensor, ...]:
+def _by_group(projected: Tensor, batch: PackedBatch) -> list[Tensor]:
     """Return the tokens of each group; in one split, so that their gradients are put together at once."""
-    return torch.split(projected, [group.num_tokens for group in batch.groups])
+    *groups, _ = torch.split(projected, [*(group.num_tokens for group in batch.groups), batch.num_fillers])
+    return groups
 
 
 def _padded(tokens: Tensor, group: Group) -> Tensor:

@@ -64,22 +64,35 @@ def test_a_batch_is_padded_to_its_longest_example_and_masked_there() -> None:
     assert pad([SHORT], 39, length=6).input_ids.tolist() == [[2, 7, 3, 39, 39, 39]]
 
 
-def test_a_pack_has_the_tokens_of_the_longest_example_first_and_no_padding() -> None:
-    batch = pack([SHORT, LONG])
-    assert batch.input_ids_T.tolist() == [2, 7, 8, 9, 3, 2, 7, 3]
-    assert batch.position_ids_T.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+def test_a_pack_has_the_tokens_of_the_longest_example_first_and_fillers_at_its_end() -> None:
+    batch = pack([SHORT, LONG], 39)
+    assert batch.num_fillers == 24
+    assert batch.input_ids_T.tolist() == [2, 7, 8, 9, 3, 2, 7, 3] + [39] * 24
+    assert batch.position_ids_T.tolist() == [0, 1, 2, 3, 4, 0, 1, 2] + [0] * 24
     assert batch.starts_B.tolist() == [0, 5]
     assert batch.positions_B.tolist() == [1, 0]
     assert batch.labels_B is not None
     assert batch.labels_B.tolist() == [0, 1]
 
 
+def test_packs_of_like_size_have_the_same_shapes() -> None:
+    """New shapes cost new kernels, and memory that nothing freed before fits."""
+
+    def shapes(lengths: list[int]) -> tuple[int, list[tuple[int, int]]]:
+        examples = Examples(lengths)
+        packed = pack([examples.example(i) for i in range(len(lengths))], 0)
+        return len(packed.input_ids_T), [(group.num_examples, group.length) for group in packed.groups]
+
+    assert shapes([100, 9, 12, 98]) == shapes([97, 16, 11, 99]) == (224, [(2, 112), (2, 16)])
+    assert shapes([16, 16]) == (32, [(2, 16)])
+
+
 def test_pairs_keep_their_token_types_and_single_texts_beside_them_get_zeros() -> None:
-    padded, packed = pad([PAIR, SHORT], 0), pack([PAIR, SHORT])
+    padded, packed = pad([PAIR, SHORT], 0), pack([PAIR, SHORT], 0)
     assert padded.token_type_ids is not None
     assert padded.token_type_ids.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]
     assert packed.token_type_ids_T is not None
-    assert packed.token_type_ids_T.tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert packed.token_type_ids_T.tolist() == [0, 0, 0, 1, 1, 0, 0, 0] + [0] * 24
 
 
 def test_buckets_hold_every_example_once_the_longest_first() -> None:
@@ -100,7 +113,7 @@ def test_cuts_cost_least() -> None:
 
 
 def test_labels_are_class_ids_or_numbers() -> None:
-    for batch, dtype in ((pad([SHORT], 0), torch.int64), (pack([SHORT | {"label": 2.5}]), torch.float32)):
+    for batch, dtype in ((pad([SHORT], 0), torch.int64), (pack([SHORT | {"label": 2.5}], 0), torch.float32)):
         assert batch.labels_B is not None
         assert batch.labels_B.dtype == dtype
 
@@ -108,7 +121,7 @@ def test_labels_are_class_ids_or_numbers() -> None:
 def test_examples_without_labels_make_a_batch_without_labels() -> None:
     unlabelled = {"input_ids": [2, 3], "token_type_ids": None}
     assert pad([unlabelled], 0).labels_B is None
-    assert pack([unlabelled]).labels_B is None
+    assert pack([unlabelled], 0).labels_B is None
 
 
 def test_a_model_that_knows_no_token_types_takes_single_texts_and_cannot_be_packed() -> None:
@@ -145,7 +158,7 @@ def test_without_padding_outputs_and_gradients_are_those_of_the_padded_computati
 
 def test_a_pack_of_pairs_gives_the_outputs_of_the_padded_computation() -> None:
     model = tiny_bert().eval()
-    packed = pack([SHORT, PAIR, LONG])
+    packed = pack([SHORT, PAIR, LONG], 0)
     with torch.no_grad():
         torch.testing.assert_close(
             logits(model, packed), logits(model, pad([SHORT, PAIR, LONG], 0))[packed.positions_B], rtol=1e-4, atol=1e-5
