@@ -28,7 +28,7 @@ def driven(user: User, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, s
         *("hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=3", f"hydra.sweep.dir={folder / 'swept'}"),
         *("experiment=smoke", "data=files", f"data.train_file={folder / 'films.csv'}", "sweep.name=optuna"),
         *("data.train_size=null", "data.validation_size=null", "data.test_size=null"),
-        *("trainer.max_steps=8", "trainer.batch_size=32", "lr=tag(log,interval(1e-4,3e-2))"),
+        *("trainer.max_steps=40", "trainer.batch_size=32", "lr=tag(log,interval(1e-4,3e-2))"),
     ).stdout
     found = re.match(r"sweep (\S+): runs as its sweeper asks for them\n", printed)
     assert found is not None, printed

@@ -62,7 +62,7 @@ def cut_off(user: User, seconds: float) -> None:
 
 
 def test_after_everything_was_killed_status_alone_brings_an_unfinished_sweep_to_its_end(user: User) -> None:
-    client, sweep = start(user, "all-killed", "temporal.heartbeat_timeout=3")
+    client, sweep = start(user, "all-killed", "temporal.heartbeat_timeout=3", "trainer.max_epochs=3")
     client.kill()
     client.wait()
     kill_everything(user)
@@ -74,13 +74,13 @@ def test_after_everything_was_killed_status_alone_brings_an_unfinished_sweep_to_
     assert first["cause"]["error_type"] == "WorkerLostError"
     assert 0 < second["resumed_from_step"] <= first["reached_step"]
     assert first["lost_steps"] == first["reached_step"] - second["resumed_from_step"]
-    assert (second["outcome"], second["reached_step"]) == ("completed", 250)
+    assert (second["outcome"], second["reached_step"]) == ("completed", 750)
     assert why["evaluation"]["outcome"] == "completed"
     assert "2 attempts at training" in user.bertpar("why", f"{sweep}/0").stdout
 
 
 def test_a_client_that_follows_brings_back_what_was_killed_and_follows_to_the_end(user: User) -> None:
-    client, sweep = start(user, "followed", "temporal.heartbeat_timeout=3")
+    client, sweep = start(user, "followed", "temporal.heartbeat_timeout=3", "trainer.max_epochs=3")
     kill_everything(user)
     output, _ = client.communicate(timeout=240)
     assert client.returncode == 0, output
@@ -89,7 +89,7 @@ def test_a_client_that_follows_brings_back_what_was_killed_and_follows_to_the_en
 
 
 def test_an_outage_shorter_than_the_heartbeat_timeout_leaves_the_attempt_untouched(user: User) -> None:
-    client, sweep = start(user, "short", "temporal.heartbeat_timeout=20", "trainer.max_epochs=4")
+    client, sweep = start(user, "short", "temporal.heartbeat_timeout=20", "trainer.max_epochs=10")
     job = job_of(user)
     cut_off(user, 10)
     assert job_of(user) == job
@@ -102,7 +102,7 @@ def test_an_outage_shorter_than_the_heartbeat_timeout_leaves_the_attempt_untouch
 
 
 def test_an_outage_longer_than_the_heartbeat_timeout_costs_one_attempt_and_no_run(user: User) -> None:
-    client, sweep = start(user, "long", "temporal.heartbeat_timeout=3", "trainer.max_epochs=4")
+    client, sweep = start(user, "long", "temporal.heartbeat_timeout=3", "trainer.max_epochs=10")
     cut_off(user, 10)
     output, _ = client.communicate(timeout=240)
     assert client.returncode == 0, output
