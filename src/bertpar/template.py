@@ -59,24 +59,31 @@ class Template:
         request = json.loads(message)
         job_fd, events_fd = descriptors
         template_pid = os.getpid()
+        is_set_up, set_up = os.pipe()
         pid = os.fork()
         if pid == 0:
-            self._become_job(request, job_fd, events_fd, template_pid)
-        os.close(job_fd)
-        os.close(events_fd)
+            os.close(is_set_up)
+            self._become_job(request, job_fd, events_fd, template_pid, set_up)
+        for descriptor in (job_fd, events_fd, set_up):
+            os.close(descriptor)
+        os.read(is_set_up, 1)  # a signal to its process group would reach nobody before
+        os.close(is_set_up)
         self._ids_by_pid[pid] = request["id"]
         self._send(id=request["id"], pid=pid)
         return True
 
-    def _become_job(self, request: dict[str, Any], job_fd: int, events_fd: int, template_pid: int) -> NoReturn:
+    def _become_job(
+        self, request: dict[str, Any], job_fd: int, events_fd: int, template_pid: int, set_up: int
+    ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
+            os.setsid()  # one signal then reaches whatever the job starts
+            os.close(set_up)
             self._connection.close()
             if request["gpus"]:  # before anything has touched an accelerator
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(request["gpus"])
-            os.setsid()  # one signal then reaches whatever the job starts
             with open_log(Path(request["log_file"])) as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)

@@ -76,6 +76,18 @@ def test_the_catalogue_outlives_temporal_and_gc_then_wants_to_be_told(user: User
     assert sweep in user.bertpar("ls").stdout
 
 
+def test_last_is_the_newest_sweep_of_temporal_and_means_none_of_a_store(user: User, sweep: str) -> None:
+    store = Store(str(user.home / "store"), user.home / "cache")
+    add_checkpoint(store, "older-0101-000000-abcd/7", 4, 0.9)
+    refused = user.bertpar("pin", "last/7", check=False)
+    assert refused.returncode == 2
+    assert "has no run 7; its runs: 0 to 1" in refused.stderr
+    refused = user.bertpar("checkpoints", "last", "--store", store.root, check=False)
+    assert refused.returncode == 2
+    assert "which sweep is the last, only Temporal knows" in refused.stderr
+    assert "older-0101-000000-abcd" in refused.stderr
+
+
 def test_gc_refuses_where_temporal_cannot_be_asked(user: User, sweep: str) -> None:
     refused = user.bertpar("gc", "--yes", "--address", "127.0.0.1:1", check=False)
     assert refused.returncode == 1

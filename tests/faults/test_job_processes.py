@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -127,6 +128,19 @@ async def test_a_template_that_gives_no_answer_is_killed_and_the_next_job_gets_a
     await starter.warm_up()
     (successor,) = templates()
     successor.kill()
+
+
+async def test_a_job_can_be_told_to_leave_as_soon_as_its_process_is_known(tmp_path: Path) -> None:
+    """Before it leads a group of its own a signal finds nobody, and is lost."""
+    starter = JobStarter(tmp_path)
+    for _ in range(20):
+        read_end, write_end = os.pipe()
+        with tempfile.TemporaryFile() as job_file, os.fdopen(read_end), os.fdopen(write_end):
+            job = await starter.start("snapshot", job_file.fileno(), write_end, tmp_path / "job.log")
+            job.send(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                assert await job.wait() == -signal.SIGTERM
+    await starter.aclose()
 
 
 def templates() -> list[psutil.Process]:

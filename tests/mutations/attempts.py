@@ -276,6 +276,14 @@ ATTEMPTS = (
         tests=tests_of(_JOBS, "a_template_that_is_stopped_dies_with_its_worker"),
     ),
     Protection(
+        name="a job is known when signals reach it",
+        protects="Nobody's order to leave is lost because it came while the process was being forked.",
+        file="template.py",
+        code="        os.read(is_set_up, 1)",
+        instead="        pass",
+        tests=tests_of(_JOBS, "a_job_can_be_told_to_leave_as_soon_as_its_process_is_known"),
+    ),
+    Protection(
         name="a silent job has no heartbeats",
         protects="A job that is stopped or hangs is noticed like one that is gone.",
         file="activities/_job.py",

@@ -185,10 +185,14 @@ def _ask_temporal_first(target: str, where: Where) -> tuple[Store, list[str]]:
 
 def _runs_in_store(store: Store, target: str) -> list[str]:
     from bertpar.catalogue import runs_in, sweeps_in
-    from bertpar.naming import choose, split_run
+    from bertpar.naming import LAST, choose, split_run
 
     run = split_run(target)
-    run_ids = runs_in(store, choose(target if run is None else run[0], sweeps_in(store)))
+    sweep, sweeps = target if run is None else run[0], sweeps_in(store)
+    if sweep == LAST:
+        known = ", ".join(sweeps) or "no sweeps"
+        raise NotFoundError(f"which sweep is the last, only Temporal knows; store {store.root} has: {known}")
+    run_ids = runs_in(store, choose(sweep, sweeps))
     if run is None:
         return run_ids
     wanted = [run_id for run_id in run_ids if run_id.endswith(f"/{run[1]}")]
