@@ -88,8 +88,8 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None, home: Home) -
 
 
 def is_basic(multirun: DictConfig) -> bool:
-    """Say whether Hydra's own sweeper, which knows all runs beforehand, is the one that is configured."""
-    return str(multirun.hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
+    """Say whether the sweeper that is configured is Hydra's own, or ours, which know all runs beforehand."""
+    return str(multirun.hydra.sweeper.get("_target_", "")).endswith((".BasicSweeper", ".BertparSweeper"))
 
 
 def given_values(overrides: Sequence[str]) -> set[str]:

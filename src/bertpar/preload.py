@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+from functools import cache
 from importlib import import_module
 
 from bertpar.code import job_code_digest, loaded_code
@@ -46,7 +47,7 @@ def preload() -> None:
 
 def _do_what_libraries_do_once() -> None:
     """Fill the caches that libraries fill at a first call; where one cannot be filled, jobs do it for themselves."""
-    for fill in (_compile_conversion_patterns, _find_fonts):
+    for fill in (_compile_conversion_patterns, _find_fonts, _read_versions, _read_migrations):
         try:
             fill()
         except Exception as error:
@@ -65,3 +66,17 @@ def _find_fonts() -> None:
     from bertpar.evaluation.confusion import draw_confusion_matrix
 
     draw_confusion_matrix(np.eye(2, dtype=np.int64), ("a", "b"), "", io.BytesIO())
+
+
+def _read_versions() -> None:
+    from bertpar.training.fingerprint import library_versions
+
+    library_versions()
+
+
+def _read_migrations() -> None:
+    """Have MLflow know its newest schema: at each opening of a database it would load sixty files to learn it."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
+    utils._get_latest_schema_revision()

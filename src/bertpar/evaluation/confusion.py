@@ -16,7 +16,10 @@ _LONGEST_LABEL = 24
 def draw_confusion_matrix(
     counts_CC: npt.NDArray[np.int64], label_names: Sequence[str], title: str, target: Path | IO[bytes]
 ) -> None:
-    """Write a PNG: rows are labels, columns predictions; shades are shares of the row, numbers counts."""
+    """Write a PNG: rows are labels, columns predictions; shades are shares of the row, numbers counts.
+
+    What the shades mean stands in the cells, and beside them where there are too many classes for that.
+    """
     # Figure and canvas, not pyplot: no global state, and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -24,7 +27,7 @@ def draw_confusion_matrix(
     num_classes = len(label_names)
     shares_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
     side = min(3.2 + 0.55 * num_classes, 16.0)
-    figure = Figure(figsize=(side + 1.0, side), dpi=150, layout="constrained")
+    figure = Figure(figsize=(side + 1.0, side), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
@@ -48,6 +51,7 @@ def draw_confusion_matrix(
             share = shares_CC[row, column]
             text = f"{counts_CC[row, column]:,}\n{share:.0%}"
             axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "#333333")
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's examples")
-    bar.outline.set_visible(False)
+    else:
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the label's examples")
+        bar.outline.set_visible(False)
     figure.savefig(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -26,7 +27,13 @@ def machine_fingerprint() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "matmul": torch.get_float32_matmul_precision(),
     }
-    return fingerprint | {library: version(library) for library in _LIBRARIES}
+    return fingerprint | library_versions()
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that compute; read once for all forks of this process."""
+    return {library: version(library) for library in _LIBRARIES}
 
 
 def run_fingerprint(spec: RunSpec, snapshot: SnapshotRef) -> dict[str, str]:
