@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -132,15 +131,17 @@ async def test_a_template_that_gives_no_answer_is_killed_and_the_next_job_gets_a
 
 async def test_a_job_can_be_told_to_leave_as_soon_as_its_process_is_known(tmp_path: Path) -> None:
     """Before it leads a group of its own a signal finds nobody, and is lost."""
-    starter = JobStarter(tmp_path)
-    for _ in range(20):
-        read_end, write_end = os.pipe()
-        with tempfile.TemporaryFile() as job_file, os.fdopen(read_end), os.fdopen(write_end):
-            job = await starter.start("snapshot", job_file.fileno(), write_end, tmp_path / "job.log")
-            job.send(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                assert await job.wait() == -signal.SIGTERM
-    await starter.aclose()
+    job_read, job_write = os.pipe()  # the job waits for the rest of what it is to do
+    events_read, events_write = os.pipe()
+    with ExitStack() as open_ends:
+        for end in (job_read, job_write, events_read, events_write):
+            open_ends.callback(os.close, end)
+        async with aclosing(JobStarter(tmp_path)) as starter:
+            for _ in range(20):
+                job = await starter.start("snapshot", job_read, events_write, tmp_path / "job.log")
+                job.send(signal.SIGTERM)
+                async with asyncio.timeout(10):
+                    assert await job.wait() == -signal.SIGTERM
 
 
 def templates() -> list[psutil.Process]:
