@@ -27,7 +27,7 @@ from bertpar.layout import Layout, layout_for
 from bertpar.models import load_tokenizer
 from bertpar.paths import Home
 from bertpar.spec import SPLITS, RunSpec
-from bertpar.torch_setup import set_up_torch
+from bertpar.torch_setup import compute_precision, set_up_torch
 from bertpar.training.batches import EvaluationBatches, PlannedSteps
 from bertpar.training.module import Classifier
 from bertpar.training.plan import plan_batches, validation_steps
@@ -96,7 +96,7 @@ class BareTraining:
 
     def __init__(self, prepared: Prepared, spec: RunSpec) -> None:
         self._parts = parts_of(prepared, spec, BareClassifier)
-        self._eval_batch_size = spec.trainer.eval_batch_size
+        self._trainer = spec.trainer
         self.legs = self._parts.legs
         self.module = self._parts.module
         self.module.be_ready()
@@ -120,7 +120,13 @@ class BareTraining:
     def test(self) -> float:
         """Return the accuracy on the test split."""
         test, layout = self._parts.test, self._parts.layout
-        logits_NC = predict_logits(self.module.model, test, batch_size=self._eval_batch_size, layout=layout)
+        logits_NC = predict_logits(
+            self.module.model,
+            test,
+            batch_size=self._trainer.eval_batch_size,
+            layout=layout,
+            precision=compute_precision(self._trainer.eval_precision),
+        )
         labels_N = [test.example(i)["label"] for i in range(len(test))]
         return float((logits_NC.argmax(axis=1) == labels_N).mean())
 

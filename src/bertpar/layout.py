@@ -10,7 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bertpar.batching import Batch, Examples, PackedBatch, pack, pad, pad_in_buckets
 from bertpar.packed_bert import can_pack, packed_logits
-from bertpar.spec import DataSpec, Padding
+from bertpar.spec import ComputePrecision, DataSpec, Padding
+from bertpar.torch_setup import autocast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,11 @@ def layout_for(model: PreTrainedModel, padding: Padding, tokenizer: PreTrainedTo
     return Layout(padding=padding, pad_token_id=tokenizer.pad_token_id or 0, max_length=data.max_length)
 
 
-def logits(model: Any, batch: Batch) -> Tensor:
-    """Return the model's outputs [B, C], in the batch's order."""
-    outputs: Tensor = packed_logits(model, batch) if isinstance(batch, PackedBatch) else model(**batch.inputs()).logits
-    return outputs
+def logits(model: Any, batch: Batch, precision: ComputePrecision) -> Tensor:
+    """Return the model's outputs [B, C] in the batch's order, computed with `precision`; not in bf16 themselves."""
+    # autocast here, not through Lightning's precision: its plugin refuses to clip under a fused optimizer
+    with autocast(model.device, precision):
+        outputs: Tensor = (
+            packed_logits(model, batch) if isinstance(batch, PackedBatch) else model(**batch.inputs()).logits
+        )
+        return outputs.float() if precision == "bf16" else outputs

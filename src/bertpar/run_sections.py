@@ -123,6 +123,7 @@ def read_trainer(reader: Reader) -> TrainerSpec:
         accumulate=reader.integer("accumulate", minimum=1, hint="1 for no accumulation"),
         eval_batch_size=reader.integer("eval_batch_size", minimum=1),
         precision=reader.choice("precision", get_args(Precision)),
+        eval_precision=reader.choice("eval_precision", get_args(Precision)),
         num_threads=reader.optional_integer("num_threads", minimum=1, hint="null: all, not repeatable"),
         validate_every_n_steps=reader.optional_integer("validate_every_n_steps", minimum=1),
         early_stopping_patience=reader.optional_integer("early_stopping_patience", minimum=1),

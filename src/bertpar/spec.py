@@ -17,7 +17,7 @@ Task = Literal["classification", "regression"]
 Schedule = Literal["linear", "cosine", "constant"]
 ComputePrecision = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
-"""Of training: auto is bf16 where the processor has it, else fp32."""
+"""auto is bf16 where the processor has it, else fp32."""
 Padding = Literal["packed", "bucket", "dynamic", "max"]
 """How a step's examples are laid out; which examples, and their loss, is the same for all."""
 ModelSource = Literal["package", "folder", "hub", "random"]
@@ -113,6 +113,8 @@ class TrainerSpec:
     """Have torch.compile make the model's kernels."""
     devices: int = 1
     """Processes, each with a device of its own, among which the examples of a step are divided."""
+    eval_precision: Precision = "fp32"
+    """Of the test split's score and of predictions; validations are computed as the training is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from mlflow import MlflowClient
 
 from bertpar import tracking
 from bertpar.checkpoints import STATE_FILE, write_rows
-from bertpar.codec import publish_spec
+from bertpar.codec import fetch_spec, publish_spec
 from bertpar.data.snapshot import make_snapshot, open_split
 from bertpar.errors import CheckpointDamagedError, CorruptError, DataError, TrackingError
 from bertpar.evaluation import evaluate as evaluate_module
@@ -165,6 +166,24 @@ def test_predictions_belong_to_their_own_rows(single: Case) -> None:
         assert row["predicted"] == max(row["probabilities"], key=row["probabilities"].get)
 
 
+def test_eval_precision_is_what_test_scores_and_predictions_are_computed_with(single: Case) -> None:
+    spec = fetch_spec(single.store, single.spec_key)
+    bf16 = replace(spec, trainer=replace(spec.trainer, eval_precision="bf16"))
+    cases = {"fp32": single, "bf16": replace(single, spec_key=publish_spec(single.store, bf16))}
+
+    def probabilities(rows: list[dict[str, Any]]) -> npt.NDArray[np.float64]:
+        return np.array([list(row["probabilities"].values()) for row in rows])
+
+    evaluated, predicted = [], []
+    for name, case in cases.items():
+        result = evaluate(case.evaluate_job(name), case.store, ignore)
+        rows = read_lines(case.store.fetch(result.key) / "predictions.jsonl")
+        evaluated.append(probabilities(rows))
+        predicted.append(probabilities(case.predict(name, as_lines({"text": row["text"]} for row in rows))))
+    for exact, rounded in (evaluated, predicted):
+        assert 1e-6 < np.abs(exact - rounded).max() < 0.02
+
+
 def test_mlflow_gets_test_metrics_artifacts_and_a_model_that_transformers_loads(single: Case) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -192,7 +211,7 @@ def test_mlflow_gets_test_metrics_artifacts_and_a_model_that_transformers_loads(
 def test_a_repeated_evaluation_computes_nothing_and_adds_no_row(single: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     job = single.evaluate_job("e4")
     first = evaluate(job, single.store, ignore)
-    monkeypatch.setattr(evaluate_module, "predict_logits", None)
+    monkeypatch.setattr(evaluate_module, "load_trained_model", None)
     assert evaluate(job, single.store, ignore) == first
 
 

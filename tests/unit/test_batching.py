@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from bertpar.cpu_modules import use_cpu_modules
 from bertpar.evaluation.inference import predict_logits
 from bertpar.layout import Layout, logits
 from bertpar.packed_bert import can_pack
-from bertpar.spec import Padding
+from bertpar.spec import ComputePrecision, Padding
 
 SHORT = {"input_ids": [2, 7, 3], "token_type_ids": None, "label": 1}
 LONG = {"input_ids": [2, 7, 8, 9, 3], "token_type_ids": None, "label": 0}
@@ -126,7 +126,7 @@ def test_examples_without_labels_make_a_batch_without_labels() -> None:
 
 def test_a_model_that_knows_no_token_types_takes_single_texts_and_cannot_be_packed() -> None:
     model = DistilBert(DistilBertConfig(vocab_size=40, dim=32, n_layers=1, n_heads=2, hidden_dim=32))
-    assert logits(model, pad([SHORT, LONG], 0)).shape == (2, 2)
+    assert logits(model, pad([SHORT, LONG], 0), "fp32").shape == (2, 2)
     assert not can_pack(model)
 
 
@@ -143,7 +143,7 @@ def test_without_padding_outputs_and_gradients_are_those_of_the_padded_computati
         model.zero_grad()
         for batch in layout.batches(given):
             assert batch.labels_B is not None
-            found = logits(model, batch)
+            found = logits(model, batch, "fp32")
             outputs[batch.positions_B] = found.detach()
             functional.cross_entropy(found, batch.labels_B, reduction="sum").backward()  # type: ignore[no-untyped-call]
         return outputs, [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -161,7 +161,10 @@ def test_a_pack_of_pairs_gives_the_outputs_of_the_padded_computation() -> None:
     packed = pack([SHORT, PAIR, LONG], 0)
     with torch.no_grad():
         torch.testing.assert_close(
-            logits(model, packed), logits(model, pad([SHORT, PAIR, LONG], 0))[packed.positions_B], rtol=1e-4, atol=1e-5
+            logits(model, packed, "fp32"),
+            logits(model, pad([SHORT, PAIR, LONG], 0), "fp32")[packed.positions_B],
+            rtol=1e-4,
+            atol=1e-5,
         )
 
 
@@ -175,15 +178,26 @@ def test_outputs_come_in_the_examples_order_whatever_their_lengths() -> None:
         ]
     for padding in ("packed", "bucket", "dynamic", "max"):
         layout = Layout(padding=padding, pad_token_id=0, max_length=64)
-        together = predict_logits(model, examples, batch_size=3, layout=layout)
+        together = predict_logits(model, examples, batch_size=3, layout=layout, precision="fp32")
         assert together.dtype == np.float32
         assert np.ptp(together[:, 0]) > 0.01  # the examples differ, so that a wrong order would show
         np.testing.assert_allclose(together, np.stack(alone), atol=1e-4)
 
 
+def test_bf16_outputs_are_float32_and_only_nearly_those_of_fp32() -> None:
+    model, examples = tiny_bert(), Examples([3, 30, 7, 15, 4, 22, 9])
+    fp32, bf16 = (
+        predict_logits(model, examples, batch_size=3, layout=DYNAMIC, precision=precision)
+        for precision in get_args(ComputePrecision)
+    )
+    assert bf16.dtype == np.float32
+    assert np.abs(bf16 - fp32).max() > 0
+    assert np.corrcoef(bf16.ravel(), fp32.ravel())[0, 1] > 0.99
+
+
 def test_dropout_is_off_and_progress_counts_examples() -> None:
     model, examples, seen = tiny_bert(1).train(), Examples([5, 6, 7, 8, 9]), []
-    options: dict[str, Any] = {"batch_size": 2, "layout": DYNAMIC}
+    options: dict[str, Any] = {"batch_size": 2, "layout": DYNAMIC, "precision": "fp32"}
     first = predict_logits(model, examples, **options, on_progress=lambda *done: seen.append(done))
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert np.array_equal(first, predict_logits(model, examples, **options))

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from bertpar.claims import KeptResult
 from bertpar.data.snapshot import SplitData, open_split
 from bertpar.evaluation.confusion import draw_confusion_matrix
-from bertpar.evaluation.inference import predict_logits
 from bertpar.evaluation.load import Emit, find_intact_result, load_trained_model, progress_reporter
 from bertpar.evaluation.metrics import (
     CONFIDENCE,
@@ -58,13 +57,7 @@ def evaluate(job: EvaluateJob, store: Store, emit: Emit) -> EvaluateResult:
 def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
     split = open_split(store, job.snapshot, "test")
     trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint, job.demand.num_threads)
-    logits_NC = predict_logits(
-        trained.model,
-        split,
-        batch_size=trained.spec.trainer.eval_batch_size,
-        layout=trained.layout,
-        on_progress=progress_reporter(emit, "evaluating"),
-    )
+    logits_NC = trained.predict(split, progress_reporter(emit, "evaluating"))
     labels_N = np.array([split.example(i)["label"] for i in range(len(split))])
     report = _report(job, logits_NC, labels_N)
 

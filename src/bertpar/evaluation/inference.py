@@ -10,6 +10,10 @@ import numpy.typing as npt
 import torch
 
 from bertpar.layout import Layout, logits
+from bertpar.spec import ComputePrecision
+
+OnProgress = Callable[[int, int], None]
+"""Is told how many examples are done, and how many there are."""
 
 
 class TokenisedExamples(Protocol):
@@ -32,9 +36,10 @@ def predict_logits(
     *,
     batch_size: int,
     layout: Layout,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    precision: ComputePrecision,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> npt.NDArray[np.float32]:
-    """Return the model's outputs [N, C] in the examples' order, computed in float32 on the device where the model is.
+    """Return the model's outputs [N, C] in the examples' order, computed with `precision` on the model's device.
 
     Examples of like length share a batch, the longest first: little is padded, and a lack of memory shows
     at once. The model is in evaluation mode afterwards. `on_progress` gets the examples done and in total
@@ -47,7 +52,7 @@ def predict_logits(
     for start in range(0, len(order_N), batch_size):
         indices_B = order_N[start : start + batch_size]
         for batch in layout.batches([examples.example(int(i)) for i in indices_B]):
-            logits_BC = logits(model, batch.to(device)).cpu().numpy()
+            logits_BC = logits(model, batch.to(device), precision).cpu().numpy()
             if logits_NC is None:
                 logits_NC = np.empty((len(order_N), logits_BC.shape[1]), dtype=np.float32)
             logits_NC[indices_B[batch.positions_B]] = logits_BC

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from bertpar.checkpoints import NOT_OF_THE_MODEL
 from bertpar.codec import fetch_spec
 from bertpar.data.reading import fetch_tokenizer
 from bertpar.errors import CheckpointDamagedError, CorruptError
+from bertpar.evaluation.inference import OnProgress, TokenisedExamples, predict_logits
 from bertpar.events import CheckpointRef, SnapshotRef
 from bertpar.layout import Layout, layout_for
 from bertpar.models import load_tokenizer
 from bertpar.spec import RunSpec
 from bertpar.store import Bundle, Store
-from bertpar.torch_setup import attention_implementation, set_up_torch
+from bertpar.torch_setup import attention_implementation, compute_precision, set_up_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,12 +32,24 @@ _PROGRESS_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A checkpoint's model in float32, on the GPU where there is one, with tokenizer and RunSpec."""
+    """A checkpoint's model with float32 weights, on the GPU where there is one, with tokenizer and RunSpec."""
 
     spec: RunSpec
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
+
+    def predict(self, examples: TokenisedExamples, on_progress: OnProgress) -> npt.NDArray[np.float32]:
+        """Return the model's outputs [N, C] in the examples' order, as the run's `trainer` says how to compute them."""
+        trainer = self.spec.trainer
+        return predict_logits(
+            self.model,
+            examples,
+            batch_size=trainer.eval_batch_size,
+            layout=self.layout,
+            precision=compute_precision(trainer.eval_precision),
+            on_progress=on_progress,
+        )
 
 
 def find_intact_result(store: Store, key: str, emit: Emit) -> Bundle | None:
@@ -82,7 +97,7 @@ def load_trained_model(
     )
 
 
-def progress_reporter(emit: Emit, phase: str) -> Callable[[int, int], None]:
+def progress_reporter(emit: Emit, phase: str) -> OnProgress:
     """Return an `on_progress` that emits a "progress" event twice a second at most, and at the end."""
     last = 0.0
 

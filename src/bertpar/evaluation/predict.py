@@ -11,7 +11,6 @@ import numpy as np
 
 from bertpar.codec import fetch_spec
 from bertpar.errors import DataError
-from bertpar.evaluation.inference import predict_logits
 from bertpar.evaluation.load import Emit, find_intact_result, load_trained_model, progress_reporter
 from bertpar.evaluation.outputs import describe_output
 from bertpar.events import PredictJob, PredictResult
@@ -38,13 +37,8 @@ def predict(job: PredictJob, store: Store, emit: Emit) -> PredictResult:
     is_pair = fetch_spec(store, job.spec_key).data.text_pair_column is not None
     records = parse_input(data, is_pair=is_pair, is_regression=job.snapshot.task == "regression")
     trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint, job.demand.num_threads)
-    logits_NC = predict_logits(
-        trained.model,
-        _TokenisedRecords(records, trained.tokenizer, trained.spec.data.max_length, is_pair=is_pair),
-        batch_size=trained.spec.trainer.eval_batch_size,
-        layout=trained.layout,
-        on_progress=progress_reporter(emit, "predicting"),
-    )
+    examples = _TokenisedRecords(records, trained.tokenizer, trained.spec.data.max_length, is_pair=is_pair)
+    logits_NC = trained.predict(examples, progress_reporter(emit, "predicting"))
 
     def fill(folder: Path) -> None:
         with (folder / OUTPUT_FILE).open("w", encoding="utf-8") as file:

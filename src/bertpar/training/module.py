@@ -17,7 +17,7 @@ from bertpar.batching import Batch
 from bertpar.evaluation.metrics import classification_metrics, regression_metrics
 from bertpar.layout import logits
 from bertpar.spec import RunSpec
-from bertpar.torch_setup import autocast, compute_precision
+from bertpar.torch_setup import compute_precision
 from bertpar.training.collective import Alone
 from bertpar.training.plan import learning_rate_at, seed_at
 
@@ -127,6 +127,4 @@ class Classifier(pl.LightningModule):
         return functional.mse_loss(logits_BC[:, 0], batch.labels_B)
 
     def _logits(self, batch: Batch) -> Tensor:
-        # autocast here, not through the Trainer's precision: its plugin refuses to clip under a fused optimizer
-        with autocast(self.device, self._precision):
-            return logits(self.model, batch).float()
+        return logits(self.model, batch, self._precision)
