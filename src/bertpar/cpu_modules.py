@@ -30,8 +30,10 @@ class FastDropout(nn.Dropout):
             return super().forward(input)
         bits = torch.empty(-(-input.numel() // 4), dtype=torch.int64)
         bits.random_(-(1 << 63), None)  # all 64 bits: without bounds the highest is always 0
-        is_kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= num_dropped - _LEVELS // 2
-        return input * is_kept.to(input.dtype).mul_(_LEVELS / (_LEVELS - num_dropped))
+        drawn = bits.view(torch.int16)[: input.numel()].view(input.shape)
+        # compared right into the input's type: by way of booleans it takes as long as drawing
+        scale = torch.ge(drawn, num_dropped - _LEVELS // 2, out=torch.empty_like(input))
+        return input * scale.mul_(_LEVELS / (_LEVELS - num_dropped))
 
 
 class FastEmbedding(nn.Embedding):
