@@ -16,6 +16,7 @@ from bertpar.store import Store
 T = TypeVar("T")
 
 _SPEC_FILE = "spec.json"
+_adapters: dict[type, TypeAdapter[Any]] = {}
 
 
 def to_json(value: Any) -> str:
@@ -25,7 +26,14 @@ def to_json(value: Any) -> str:
 
 def from_json(cls: type[T], text: str | bytes) -> T:
     """Return the dataclass `cls` that `text` describes, every field checked against its type."""
-    return TypeAdapter(cls).validate_json(text)
+    return adapter(cls).validate_json(text)
+
+
+def adapter(cls: type[T]) -> TypeAdapter[T]:
+    """Return what checks values against the types of `cls`; it is made once, which takes longer than using it."""
+    if cls not in _adapters:
+        _adapters[cls] = TypeAdapter(cls)
+    return _adapters[cls]
 
 
 def publish_spec(store: Store, spec: RunSpec) -> str:

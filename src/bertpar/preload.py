@@ -12,6 +12,8 @@ from functools import cache
 from importlib import import_module
 
 from bertpar.code import job_code_digest, loaded_code
+from bertpar.codec import adapter
+from bertpar.spec import RunSpec
 from bertpar.tracking.connection import import_mlflow
 
 _IMPORTED_LATE = ("pandas", "sklearn.metrics", "transformers.models.bert.modeling_bert")
@@ -47,11 +49,29 @@ def preload() -> None:
 
 def _do_what_libraries_do_once() -> None:
     """Fill the caches that libraries fill at a first call; where one cannot be filled, jobs do it for themselves."""
-    for fill in (_compile_conversion_patterns, _find_fonts, _read_versions, _read_migrations):
+    for fill in (
+        *(_make_adapters, _learn_types, _compile_conversion_patterns),
+        *(_find_fonts, _read_versions, _read_migrations),
+    ):
         try:
             fill()
         except Exception as error:
             _log.warning("%s failed, and is left to each job: %s", fill.__name__, error)
+
+
+def _make_adapters() -> None:
+    adapter(RunSpec)
+
+
+def _learn_types() -> None:
+    """Have scikit-learn, which checks what it is given, find out once which types are arrays."""
+    import numpy as np
+
+    from bertpar.evaluation.metrics import classification_metrics, per_class_table
+
+    labels_N = np.array([0, 1])
+    classification_metrics(np.eye(2, dtype=np.float32), labels_N)
+    per_class_table(labels_N, labels_N, ("a", "b"))
 
 
 def _compile_conversion_patterns() -> None:

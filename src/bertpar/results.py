@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from bertpar.checkpoints import find_checkpoints
 from bertpar.claims import KeptResult
-from bertpar.codec import fetch_spec
+from bertpar.codec import adapter, fetch_spec
 from bertpar.events import CheckpointRef, Code, SnapshotRef
 from bertpar.identity import Identity, settings_of
 from bertpar.spec import RunSpec
@@ -178,7 +176,7 @@ def _origin_key(run_id: str) -> str:
 
 
 def _read(cls: type[Any], plain: Any) -> Any:
-    return TypeAdapter(cls).validate_python(plain)
+    return adapter(cls).validate_python(plain)
 
 
 def _no_files(folder: Path) -> None:
