@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from bertpar.errors import CheckpointMemoryError
 from bertpar.events import CheckpointSaved, Progress
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import Store, sha256_of, write_hashed
+from bertpar.store.durable import BLOCK_BYTES
 from bertpar.training import callbacks, committer
 from bertpar.training.saving import CheckpointCopy
 from bertpar.training.state import TrainingState
@@ -123,8 +126,38 @@ def test_room_is_used_again_and_made_anew_for_other_tensors() -> None:
     assert same_weights(load(b"".join(file.content())), {"other": torch.arange(4)})
 
 
-def test_what_was_hashed_while_it_was_written_is_what_the_file_holds(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 3000
-    digest = write_hashed(tmp_path / "file", b"head", memoryview(content))
-    assert (tmp_path / "file").read_bytes() == b"head" + content
-    assert digest == (len(content) + 4, sha256_of(tmp_path / "file"))
+@pytest.mark.parametrize("head", [b"", b"head", b"head" * 1024])
+def test_what_was_hashed_is_what_the_file_holds(tmp_path: Path, head: bytes) -> None:
+    content = bytes(range(256)) * 3001
+    digest = write_hashed(tmp_path / "file", head, memoryview(content))
+    assert (tmp_path / "file").read_bytes() == head + content
+    assert digest == (len(head) + len(content), sha256_of(tmp_path / "file"))
+
+
+def test_tensors_go_past_the_page_cache_where_the_file_system_can_do_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past: list[int] = []
+
+    def write(descriptor: int, data: memoryview) -> int:
+        written = os_write(descriptor, data)
+        past.append(written if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT else 0)
+        return written
+
+    os_write = os.write
+    monkeypatch.setattr(os, "write", write)
+    tensors = {name: torch.randn(2_000, 1_500) for name in ("a", "b")}
+    file = TensorFile()
+    file.keep(tensors)
+    write_hashed(tmp_path / "file", *file.content())
+    assert same_weights(load_file(tmp_path / "file"), tensors)
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    assert sum(past) == (num_bytes - num_bytes % BLOCK_BYTES if _can_write_past_the_cache(tmp_path) else 0)
+
+
+def _can_write_past_the_cache(folder: Path) -> bool:
+    try:
+        os.close(os.open(folder / "probe", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
+    except OSError:
+        return False
+    return True

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ its name is on the disk."""
 
 POINTS = tuple(f"{kind}.{stage}" for kind in KINDS for stage in _STAGES)
 """The fault points that publishing reaches (see faults.py)."""
-
-_PIECE_BYTES = 2**18
 
 _KIND_BY_FOLDER = {"predictions": "prediction", "snapshots": "snapshot", "specs": "spec", "tokenizers": "tokenizer"}
 
@@ -99,21 +96,12 @@ def seal(folder: Path, known: Mapping[str, FileDigest]) -> dict[str, FileDigest]
 
 def write_hashed(path: Path, *parts: bytes | memoryview) -> FileDigest:
     """Write a file of these parts, and return what `seal` need not read again: the digest is that of the memory."""
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     with path.open("wb", buffering=0) as file:
         for part in parts:
-            for start in range(0, len(part), _PIECE_BYTES):  # hashed while it is in the processor's cache
-                piece = memoryview(part)[start : start + _PIECE_BYTES]
-                digest.update(piece)
-                size += _write_whole(file, piece)
-    return size, digest.hexdigest()
-
-
-def _write_whole(file: RawIOBase, piece: memoryview) -> int:
-    written = 0
-    while written < len(piece):  # the system may take less at once, in particular the last that fits on a disk
-        written += file.write(piece[written:]) or 0
-    return written
+            digest.update(part)
+            durable.write_on(file.fileno(), memoryview(part))
+    return sum(map(len, parts)), digest.hexdigest()
 
 
 def find_damage(folder: Path, bundle: Bundle, unread: Collection[str] = ()) -> str | None:

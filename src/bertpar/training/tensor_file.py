@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bertpar.store.durable import BLOCK_BYTES
+
 _TYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -46,14 +48,18 @@ class TensorFile:
             torch.cuda.synchronize()
 
     def content(self) -> tuple[bytes, memoryview]:
-        """Return the parts of the file, one after another: the second changes with the next `keep`."""
+        """Return the parts of the file, one after another, both of them where whole blocks begin.
+
+        The second changes with the next `keep`.
+        """
         return self._header, self._buffer.numpy().data
 
     def _make_room(self, header: bytes, tensors: Mapping[str, Tensor]) -> None:
         num_bytes = sum(tensor.nbytes for tensor in tensors.values())
         pinned = any(tensor.is_cuda for tensor in tensors.values())  # else each copy waits for the device
         with torch.inference_mode(False):  # a validation's end is in it, and its tensors cannot be written elsewhere
-            self._buffer = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=pinned)
+            memory = torch.empty(num_bytes + BLOCK_BYTES, dtype=torch.uint8, pin_memory=pinned)
+            self._buffer = memory[-memory.data_ptr() % BLOCK_BYTES :][:num_bytes]
             self._places, start = {}, 0
             for name in _in_order(tensors):
                 tensor = tensors[name]
@@ -80,5 +86,5 @@ def _header_of(tensors: Mapping[str, Tensor]) -> bytes:
             "data_offsets": [start, end],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % 8)
+    text += b" " * (-(len(text) + 8) % BLOCK_BYTES)
     return struct.pack("<Q", len(text)) + text
