@@ -50,8 +50,12 @@ def preload() -> None:
 def _do_what_libraries_do_once() -> None:
     """Fill the caches that libraries fill at a first call; where one cannot be filled, jobs do it for themselves."""
     for fill in (
-        *(_make_adapters, _learn_types, _compile_conversion_patterns),
-        *(_find_fonts, _read_versions, _read_migrations),
+        _make_adapters,
+        _learn_types,
+        _compile_conversion_patterns,
+        _find_fonts,
+        _read_versions,
+        _read_migrations,
     ):
         try:
             fill()

@@ -46,7 +46,10 @@ def _keep_freed_memory() -> None:
 
 
 def compute_precision(wanted: Precision) -> ComputePrecision:
-    """Return what `trainer.precision` means here: auto is bf16 where the GPU, or else the CPU, computes with it."""
+    """Return what is meant here by `trainer.precision` or `trainer.eval_precision`.
+
+    auto is bf16 where the GPU, or else the CPU, computes with it.
+    """
     if wanted != "auto":
         return wanted
     on_gpu = torch.cuda.is_available()

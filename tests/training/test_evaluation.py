@@ -177,7 +177,9 @@ def test_eval_precision_is_what_test_scores_and_predictions_are_computed_with(si
     evaluated, predicted = [], []
     for name, case in cases.items():
         result = evaluate(case.evaluate_job(name), case.store, ignore)
-        rows = read_lines(case.store.fetch(result.key) / "predictions.jsonl")
+        folder = case.store.fetch(result.key)
+        assert json.loads((folder / "report.json").read_bytes())["precision"] == name
+        rows = read_lines(folder / "predictions.jsonl")
         evaluated.append(probabilities(rows))
         predicted.append(probabilities(case.predict(name, as_lines({"text": row["text"]} for row in rows))))
     for exact, rounded in (evaluated, predicted):

@@ -33,6 +33,7 @@ from bertpar.evaluation.stored import CONFUSION_FILE, PREDICTIONS_FILE, REPORT_F
 from bertpar.events import EvaluateJob, EvaluateResult
 from bertpar.metric_names import main_metric
 from bertpar.results import identify_stored, keep_result
+from bertpar.spec import ComputePrecision
 from bertpar.store import Bundle, Store
 
 
@@ -59,7 +60,7 @@ def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
     trained = load_trained_model(store, job.spec_key, job.snapshot, job.checkpoint, job.demand.num_threads)
     logits_NC = trained.predict(split, progress_reporter(emit, "evaluating"))
     labels_N = np.array([split.example(i)["label"] for i in range(len(split))])
-    report = _report(job, logits_NC, labels_N)
+    report = _report(job, logits_NC, labels_N, trained.precision)
 
     def fill(folder: Path) -> None:
         with (folder / PREDICTIONS_FILE).open("w", encoding="utf-8") as file:
@@ -79,7 +80,9 @@ def _compute(job: EvaluateJob, store: Store, emit: Emit) -> Bundle:
     )
 
 
-def _report(job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any]) -> dict[str, Any]:
+def _report(
+    job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.NDArray[Any], precision: ComputePrecision
+) -> dict[str, Any]:
     task, names = job.snapshot.task, job.snapshot.label_names
     details: dict[str, Any] = {}
     if task == "classification":
@@ -104,6 +107,7 @@ def _report(job: EvaluateJob, logits_NC: npt.NDArray[np.float32], labels_N: npt.
         "task": task,
         "split": "test",
         "num_examples": len(labels_N),
+        "precision": precision,
         "metrics": {f"test/{name}": value for name, value in metrics.items()},
         "interval": {
             "metric": f"test/{main}",

@@ -19,7 +19,7 @@ from bertpar.evaluation.inference import OnProgress, TokenisedExamples, predict_
 from bertpar.events import CheckpointRef, SnapshotRef
 from bertpar.layout import Layout, layout_for
 from bertpar.models import load_tokenizer
-from bertpar.spec import RunSpec
+from bertpar.spec import ComputePrecision, RunSpec
 from bertpar.store import Bundle, Store
 from bertpar.torch_setup import attention_implementation, compute_precision, set_up_torch
 
@@ -39,15 +39,19 @@ class TrainedModel:
     tokenizer: PreTrainedTokenizerBase
     layout: Layout
 
+    @property
+    def precision(self) -> ComputePrecision:
+        """What outputs are computed with here."""
+        return compute_precision(self.spec.trainer.eval_precision)
+
     def predict(self, examples: TokenisedExamples, on_progress: OnProgress) -> npt.NDArray[np.float32]:
         """Return the model's outputs [N, C] in the examples' order, as the run's `trainer` says how to compute them."""
-        trainer = self.spec.trainer
         return predict_logits(
             self.model,
             examples,
-            batch_size=trainer.eval_batch_size,
+            batch_size=self.spec.trainer.eval_batch_size,
             layout=self.layout,
-            precision=compute_precision(trainer.eval_precision),
+            precision=self.precision,
             on_progress=on_progress,
         )
 

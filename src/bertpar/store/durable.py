@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
@@ -42,7 +41,7 @@ def write_on(descriptor: int, data: memoryview) -> None:
     while data:
         num_whole = len(data) - len(data) % BLOCK_BYTES
         # the system may take less at once, in particular the last that fits on a disk
-        written = _write_directly(descriptor, data[:num_whole]) or os.write(descriptor, data)
+        written = _write_directly(descriptor, data[:num_whole]) or os.write(descriptor, data[:_PIECE_BYTES])
         data = data[written:]
 
 
@@ -54,10 +53,8 @@ def _write_directly(descriptor: int, blocks: memoryview) -> int:
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | _DIRECT)
         return os.write(descriptor, blocks[:_PIECE_BYTES])
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return 0
+    except OSError:
+        return 0  # what is wrong beside that, the way through the cache will tell
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 

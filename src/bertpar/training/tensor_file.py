@@ -48,7 +48,7 @@ class TensorFile:
             torch.cuda.synchronize()
 
     def content(self) -> tuple[bytes, memoryview]:
-        """Return the parts of the file, one after another, both of them where whole blocks begin.
+        """Return the parts of the file, one after another, at positions where whole blocks begin.
 
         The second changes with the next `keep`.
         """
