@@ -20,7 +20,7 @@ from bertpar.errors import CheckpointMemoryError
 from bertpar.events import CheckpointSaved, Progress
 from bertpar.models import load_classifier, resolve_model
 from bertpar.store import Store, sha256_of, write_hashed
-from bertpar.store.durable import BLOCK_BYTES
+from bertpar.store.direct import BLOCK_BYTES
 from bertpar.training import callbacks, committer
 from bertpar.training.saving import CheckpointCopy
 from bertpar.training.state import TrainingState

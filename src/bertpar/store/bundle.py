@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertpar.spec import digest_json
-from bertpar.store import durable
+from bertpar.store import direct, durable
 
 MANIFEST = "manifest.json"
 
@@ -100,7 +100,7 @@ def write_hashed(path: Path, *parts: bytes | memoryview) -> FileDigest:
     with path.open("wb", buffering=0) as file:
         for part in parts:
             digest.update(part)
-            durable.write_on(file.fileno(), memoryview(part))
+            direct.write(file.fileno(), memoryview(part))
     return sum(map(len, parts)), digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bertpar.store.durable import BLOCK_BYTES
+from bertpar.store.direct import BLOCK_BYTES
 
 _TYPE_NAMES = {
     torch.float64: "F64",
