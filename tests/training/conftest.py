@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bertpar import tracking
 from bertpar.codec import publish_spec
 from bertpar.data.snapshot import make_snapshot
 from bertpar.events import CheckpointRef, CheckpointSaved, SnapshotRef, TrainJob, TrainResult
 from bertpar.mlflow_jobs import CloseRunJob, EvaluationRecord, MlflowRun, OpenRunJob
+from bertpar.paths import HOME_VARIABLE, Home
 from bertpar.spec import (
     CheckpointSpec,
     DataSpec,
@@ -25,6 +27,7 @@ from bertpar.store import Store
 from bertpar.tracking import close_run
 from bertpar.training.run import train
 from tests.specs import OPTIM, TRAINER
+from tests.training.cases import Case, make_case
 
 TINY = ModelSpec(name="tiny", source="random", path="tiny")
 REVIEWS = DataSpec(
@@ -154,3 +157,27 @@ def with_trainer(spec: RunSpec, **changes: Any) -> RunSpec:
 
 def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    root = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(root))
+        tracking.initialise_local_database(Home(root))
+        yield Home(root)
+
+
+@pytest.fixture(scope="module")
+def single(home: Home) -> Case:
+    return make_case(home, "single", SPEC, "classification", is_pair=False)
+
+
+@pytest.fixture(scope="module")
+def pair(home: Home) -> Case:
+    return make_case(home, "pair", SPEC, "classification", is_pair=True)
+
+
+@pytest.fixture(scope="module")
+def regression(home: Home) -> Case:
+    return make_case(home, "regression", SPEC, "regression", is_pair=False)
